@@ -397,3 +397,8 @@ numbers! {
 pub fn upper_name(number: u32) -> Option<&'static str> {
     NAMES.iter().find(|(n, _)| *n == number).map(|(_, name)| *name)
 }
+
+/// The number of a call by its name in capitals.
+pub fn number(upper: &str) -> Option<u32> {
+    NAMES.iter().find(|(_, name)| *name == upper).map(|(number, _)| *number)
+}

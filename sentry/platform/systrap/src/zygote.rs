@@ -1,0 +1,101 @@
+//! Making a container's zygote, and taking it over (`/work/shared/ZYGOTE.md` section 2 is the sequence; the step numbers here are its).
+//!
+//! Three parties use this file:
+//! - **runsc** (crate `runsc-launch`) calls [`prepare`] and gets the image that process I executes and the memory it shares with the zygote Z;
+//! - **I**, made by runsc's set-up child, executes the image with the descriptors, limits and credentials listed at [`prepare`];
+//!   everything after `execveat` is done by the image itself: it maps the area, makes Z, Z installs the filter, I sends the
+//!   descriptors to the sentry, empties the (shared) table and exits;
+//! - **the sentry** calls [`receive`] on the other end of I's socket and gives the result to [`crate::SystrapPlatform::adopt`].
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use sentry_stub::layout::{self, BootParams};
+
+use crate::{area, filter, sys};
+
+/// RLIMIT_NOFILE (soft and hard) that I must have before `execveat`: a file to map enters the stub as number 3 + thread slot.
+pub const STUB_NOFILE: u64 = 3 + layout::SLOT_COUNT as u64;
+
+/// Number under which I expects the socket whose other end the sentry holds (any connected AF_UNIX socket, SEQPACKET or STREAM, blocking).
+pub const I_SOCKET_FD: i32 = 0;
+/// Number under which I expects the area memfd ([`ZygoteParts::area`]).
+pub const I_AREA_FD: i32 = 1;
+
+/// What [`prepare`] makes. Both descriptors are close-on-exec.
+#[derive(Debug)]
+pub struct ZygoteParts {
+    /// Sealed memfd with the ELF image (mode 0111, ET_EXEC at a random place of the stub region). Before I executes it, runsc does
+    /// `fchown(image, <host uid of C>, <host gid of C>)`: then the kernel makes I non-dumpable from birth and its `mm` belongs to U2.
+    pub image: OwnedFd,
+    /// Memory shared with the zygote; holds the boot parameters with the filter.
+    pub area: OwnedFd,
+}
+
+/// Step 1: image and area for one zygote. Needs no privilege; reads /proc/self/maps for the sizes of vvar and vdso.
+///
+/// Contract for I, at the moment of `execveat(image, "", argv, envp, AT_EMPTY_PATH)` (argv and envp are ignored, argv may be `{"stub"}`):
+/// | what | value |
+/// |---|---|
+/// | fd 0 | the socket to the sentry ([`I_SOCKET_FD`]) |
+/// | fd 1 | [`ZygoteParts::area`], not close-on-exec at that number |
+/// | fd 2 | anything harmless or closed; every number from 3 up closed (or close-on-exec) |
+/// | RLIMIT_CORE | soft = hard = 1 |
+/// | RLIMIT_NOFILE | soft = hard = [`STUB_NOFILE`] |
+/// | RLIMIT_MEMLOCK | 0 |
+/// | RLIMIT_AS, DATA, STACK | unlimited resp. default |
+/// | personality | `ADDR_NO_RANDOMIZE` (0x0040000) added, so that stack and vDSO of I do not meet the stub region |
+/// | credentials | uid/gid C in U2, no groups, no capabilities, bounding set empty, no_new_privs |
+/// | signals | nothing blocked is needed: Z sets its own mask and dispositions |
+///
+/// I exits with 0 when it has sent the descriptors, with 1 otherwise (then the sentry's [`receive`] reports the step that failed, or EOF).
+pub fn prepare() -> io::Result<ZygoteParts> {
+    let base = random_base()?;
+    let image = sys::memfd(c"stub", libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | sys::MFD_EXEC)?;
+    sys::write_all_at(image.as_fd(), &build_image(base), 0)?;
+    sys::fchmod(image.as_fd(), 0o111)?;
+    sys::add_seals(image.as_fd(), sys::SEALS_FIXED)?;
+    let area = area::new_memfd(0)?;
+    let params = boot_params(base)?;
+    sys::write_all_at(area.as_fd(), area::bytes_of(&params), layout::BOOT_PARAMS as u64)?;
+    Ok(ZygoteParts { image, area })
+}
+
+/// What the sentry gets from I.
+#[derive(Debug)]
+pub struct ZygoteHandles {
+    /// Z in the sentry's pid namespace.
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub area: OwnedFd,
+    /// The seccomp listener of Z and all its descendants.
+    pub listener: OwnedFd,
+}
+
+/// In the sentry: waits for I's message on `socket` (blocks until I sends or dies; EOF is `UnexpectedEof`).
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<ZygoteHandles> {
+    let mut data = [0u8; layout::HELLO_LEN];
+    let (len, mut fds) = sys::recv_with_fds(socket, &mut data, 3)?;
+    if len == 0 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "zygote maker died before it had a zygote"));
+    }
+    let word = |i: usize| i32::from_le_bytes([data[i], data[i + 1], data[i + 2], data[i + 3]]);
+    if len != layout::HELLO_LEN || word(0) as u32 != layout::HELLO_MAGIC {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a zygote's hello"));
+    }
+    let (pid, step, errno) = (word(4), word(8), word(12));
+    if step != 0 {
+        let cause = io::Error::from_raw_os_error(errno);
+        return Err(io::Error::new(cause.kind(), format!("zygote set-up failed at step {step}: {cause}")));
+    }
+    if fds.len() != 3 || pid <= 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "zygote's hello lacks descriptors"));
+    }
+    let (listener, area, pidfd) = match (fds.pop(), fds.pop(), fds.pop()) {
+        (Some(l), Some(a), Some(p)) => (l, a, p),
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    Ok(ZygoteHandles { pid, pidfd, area, listener })
+}

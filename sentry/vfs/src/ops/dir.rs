@@ -1,0 +1,262 @@
+//! Making, removing and moving names.
+
+use std::sync::Arc;
+
+use sentry_abi::{Errno, FileKind, Mode, Result};
+use sentry_auth::Caps;
+
+use super::{check_add, check_remove, event, is_owner, new_ownership, tell};
+use crate::caller::FsContext;
+use crate::inode::{Inode, NewNode, RenameMode};
+use crate::path::Path;
+use crate::walk::{Follow, Walk, resolve, resolve_parent};
+use crate::watch::WatchEvent;
+
+/// Where a new name is to be: its directory and the name. `EEXIST` for what names an existing place by itself.
+fn place(cx: &FsContext, start: &Path, path: &[u8]) -> Result<(Path, Vec<u8>, bool)> {
+    let (dir, name, slash) = resolve_parent(cx, start, path, Walk::empty())?;
+    if name.is_empty() || name == b"." || name == b".." {
+        return Err(Errno::EEXIST);
+    }
+    Ok((dir, name, slash))
+}
+
+fn must_be_free(dir: &Path, name: &[u8]) -> Result<()> {
+    match dir.dentry.child(name) {
+        Ok(_) => Err(Errno::EEXIST),
+        Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// mkdir(2).
+pub fn mkdir(cx: &FsContext, start: &Path, path: &[u8], mode: Mode) -> Result<()> {
+    let (dir, name, _) = place(cx, start, path)?;
+    must_be_free(&dir, &name)?;
+    // mkdir(2) keeps the sticky bit and drops set-id bits.
+    let mode = Mode(mode.0 & 0o1777).masked(cx.umask);
+    add(cx, &dir, &name, FileKind::Directory, mode, 0).map(drop)
+}
+
+/// mknod(2); the inode is returned so that bind(2) can put its socket there.
+pub fn mknod(cx: &FsContext, start: &Path, path: &[u8], kind: FileKind, mode: Mode, rdev: u64) -> Result<Path> {
+    let (dir, name, slash) = place(cx, start, path)?;
+    must_be_free(&dir, &name)?;
+    if slash {
+        return Err(Errno::ENOENT);
+    }
+    match kind {
+        FileKind::Directory | FileKind::Symlink => return Err(Errno::EINVAL),
+        FileKind::CharDevice | FileKind::BlockDevice => cx.credentials.require(Caps::MKNOD)?,
+        _ => {}
+    }
+    add(cx, &dir, &name, kind, mode.masked(cx.umask), rdev)
+}
+
+fn add(cx: &FsContext, dir: &Path, name: &[u8], kind: FileKind, mode: Mode, rdev: u64) -> Result<Path> {
+    let dir_attr = check_add(cx, dir)?;
+    let (uid, gid, mode) = new_ownership(cx, &dir_attr, kind, mode);
+    let inode = dir.inode().create(name, &NewNode { kind, mode, uid, gid, rdev })?;
+    let dentry = dir.dentry.adopt(name, inode);
+    let isdir = if kind == FileKind::Directory { event::ISDIR } else { 0 };
+    tell(dir.inode(), event::CREATE | isdir, Some(name));
+    Ok(Path::new(dir.mount.clone(), dentry))
+}
+
+/// symlink(2).
+pub fn symlink(cx: &FsContext, target: &[u8], start: &Path, path: &[u8]) -> Result<()> {
+    if target.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    if target.len() >= 4096 {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let (dir, name, slash) = place(cx, start, path)?;
+    must_be_free(&dir, &name)?;
+    if slash {
+        return Err(Errno::ENOENT);
+    }
+    let dir_attr = check_add(cx, &dir)?;
+    let (uid, gid, _) = new_ownership(cx, &dir_attr, FileKind::Symlink, Mode(0o777));
+    let inode = dir.inode().symlink(&name, target, uid, gid)?;
+    dir.dentry.adopt(&name, inode);
+    tell(dir.inode(), event::CREATE, Some(&name));
+    Ok(())
+}
+
+/// link(2), linkat(2): `from` has been resolved.
+pub fn link(cx: &FsContext, from: &Path, start: &Path, path: &[u8]) -> Result<()> {
+    let (dir, name, slash) = place(cx, start, path)?;
+    must_be_free(&dir, &name)?;
+    if slash {
+        return Err(Errno::ENOENT);
+    }
+    if !Arc::ptr_eq(&from.mount, &dir.mount) || from.inode().attr()?.dev != dir.inode().attr()?.dev {
+        return Err(Errno::EXDEV);
+    }
+    let attr = from.inode().attr()?;
+    if attr.kind == FileKind::Directory {
+        return Err(Errno::EPERM);
+    }
+    if !hardlink_allowed(cx, from)? {
+        return Err(Errno::EPERM);
+    }
+    check_add(cx, &dir)?;
+    dir.inode().link(&name, from.inode())?;
+    dir.dentry.adopt(&name, from.inode().clone());
+    tell(from.inode(), event::ATTRIB, None);
+    tell(dir.inode(), event::CREATE, Some(&name));
+    Ok(())
+}
+
+/// fs.protected_hardlinks = 1: one's own files, or regular ones that one may read and write and that carry no set-id bits.
+fn hardlink_allowed(cx: &FsContext, from: &Path) -> Result<bool> {
+    let attr = from.inode().attr()?;
+    if is_owner(&cx.credentials, &attr) {
+        return Ok(true);
+    }
+    let exec_sgid = Mode::SET_GID | 0o010;
+    let plain = attr.kind == FileKind::Regular && attr.mode.0 & Mode::SET_UID == 0 && attr.mode.0 & exec_sgid != exec_sgid;
+    use sentry_auth::{Access, may_access};
+    Ok(plain && may_access(&cx.credentials, attr.kind, attr.mode, attr.uid, attr.gid, Access::READ | Access::WRITE))
+}
+
+/// unlink(2).
+pub fn unlink(cx: &FsContext, start: &Path, path: &[u8]) -> Result<()> {
+    let (dir, name, slash) = resolve_parent(cx, start, path, Walk::empty())?;
+    if name.is_empty() || name == b"." || name == b".." {
+        return Err(Errno::EISDIR);
+    }
+    let dentry = dir.dentry.child(&name)?;
+    if slash {
+        return Err(if dentry.inode().kind() == FileKind::Directory { Errno::EISDIR } else { Errno::ENOTDIR });
+    }
+    check_remove(cx, &dir, dentry.inode())?;
+    if dentry.inode().kind() == FileKind::Directory {
+        return Err(Errno::EISDIR);
+    }
+    if dentry.is_mount_point() {
+        return Err(Errno::EBUSY);
+    }
+    dir.inode().unlink(&name)?;
+    dir.dentry.removed(&name);
+    tell(dentry.inode(), event::ATTRIB, None);
+    tell(dentry.inode(), event::DELETE_SELF, None);
+    tell(dir.inode(), event::DELETE, Some(&name));
+    Ok(())
+}
+
+/// rmdir(2).
+pub fn rmdir(cx: &FsContext, start: &Path, path: &[u8]) -> Result<()> {
+    let (dir, name, _) = resolve_parent(cx, start, path, Walk::empty())?;
+    match name.as_slice() {
+        b"" => return Err(Errno::EBUSY),
+        b"." => return Err(Errno::EINVAL),
+        b".." => return Err(Errno::ENOTEMPTY),
+        _ => {}
+    }
+    let dentry = dir.dentry.child(&name)?;
+    check_remove(cx, &dir, dentry.inode())?;
+    if dentry.inode().kind() != FileKind::Directory {
+        return Err(Errno::ENOTDIR);
+    }
+    if dentry.is_mount_point() {
+        return Err(Errno::EBUSY);
+    }
+    dir.inode().rmdir(&name)?;
+    dir.dentry.removed(&name);
+    tell(dentry.inode(), event::DELETE_SELF | event::ISDIR, None);
+    tell(dir.inode(), event::DELETE | event::ISDIR, Some(&name));
+    Ok(())
+}
+
+/// rename(2), renameat2(2).
+pub fn rename(cx: &FsContext, old_start: &Path, old_path: &[u8], new_start: &Path, new_path: &[u8], mode: RenameMode) -> Result<()> {
+    let (old_dir, old_name, old_slash) = resolve_parent(cx, old_start, old_path, Walk::empty())?;
+    let (new_dir, new_name, new_slash) = resolve_parent(cx, new_start, new_path, Walk::empty())?;
+    for name in [&old_name, &new_name] {
+        if name.is_empty() || name == b"." || name == b".." {
+            return Err(if mode == RenameMode::NoReplace { Errno::EEXIST } else { Errno::EBUSY });
+        }
+    }
+    if !Arc::ptr_eq(&old_dir.mount, &new_dir.mount) {
+        return Err(Errno::EXDEV);
+    }
+    let source = old_dir.dentry.child(&old_name)?;
+    let target = match new_dir.dentry.child(&new_name) {
+        Ok(dentry) => Some(dentry),
+        Err(Errno::ENOENT) => None,
+        Err(e) => return Err(e),
+    };
+    match (&target, mode) {
+        (Some(_), RenameMode::NoReplace) => return Err(Errno::EEXIST),
+        (None, RenameMode::Exchange) => return Err(Errno::ENOENT),
+        _ => {}
+    }
+    let source_is_dir = source.inode().kind() == FileKind::Directory;
+    if (old_slash || new_slash) && !source_is_dir {
+        return Err(Errno::ENOTDIR);
+    }
+    // A directory cannot move below itself, nor onto an ancestor.
+    if new_dir.dentry.is_below(&source) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(target) = &target
+        && old_dir.dentry.is_below(target)
+    {
+        return Err(if mode == RenameMode::Exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+    }
+    check_remove(cx, &old_dir, source.inode())?;
+    match &target {
+        Some(target) => {
+            if Arc::ptr_eq(target.inode(), source.inode()) {
+                return Ok(());
+            }
+            check_remove(cx, &new_dir, target.inode())?;
+            check_kinds(source.inode(), target.inode(), mode)?;
+            if target.is_mount_point() {
+                return Err(Errno::EBUSY);
+            }
+        }
+        None => drop(check_add(cx, &new_dir)?),
+    }
+    if source.is_mount_point() {
+        return Err(Errno::EBUSY);
+    }
+    old_dir.inode().rename(&old_name, new_dir.inode(), &new_name, mode)?;
+    if mode == RenameMode::Exchange {
+        old_dir.dentry.exchanged(&old_name, &new_dir.dentry, &new_name);
+    } else {
+        old_dir.dentry.moved(&old_name, &new_dir.dentry, &new_name);
+    }
+    tell_renamed(&old_dir, &old_name, &new_dir, &new_name, source.inode());
+    if let (Some(target), RenameMode::Replace) = (&target, mode) {
+        tell(target.inode(), event::DELETE_SELF, None);
+    }
+    Ok(())
+}
+
+fn check_kinds(source: &Arc<dyn Inode>, target: &Arc<dyn Inode>, mode: RenameMode) -> Result<()> {
+    if mode == RenameMode::Exchange {
+        return Ok(());
+    }
+    match (source.kind() == FileKind::Directory, target.kind() == FileKind::Directory) {
+        (true, false) => Err(Errno::ENOTDIR),
+        (false, true) => Err(Errno::EISDIR),
+        _ => Ok(()),
+    }
+}
+
+fn tell_renamed(old_dir: &Path, old_name: &[u8], new_dir: &Path, new_name: &[u8], inode: &Arc<dyn Inode>) {
+    let isdir = if inode.kind() == FileKind::Directory { event::ISDIR } else { 0 };
+    // The cookie only has to tie the two halves together.
+    let cookie = Arc::as_ptr(inode) as *const () as usize as u32;
+    old_dir.inode().state().watches.notify(&WatchEvent { mask: event::MOVED_FROM | isdir, name: Some(old_name), cookie });
+    new_dir.inode().state().watches.notify(&WatchEvent { mask: event::MOVED_TO | isdir, name: Some(new_name), cookie });
+    inode.state().watches.notify(&WatchEvent { mask: event::MOVE_SELF | isdir, name: None, cookie: 0 });
+}
+
+/// linkat(2)'s source.
+pub fn link_source(cx: &FsContext, start: &Path, path: &[u8], follow: Follow) -> Result<Path> {
+    resolve(cx, start, path, follow, Walk::empty())
+}
