@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 fn main() {
-    let sources = ["blob", "boot", "entry", "futex", "handoff", "layout", "sys", "trap"];
+    let sources = ["blob", "boot", "direct", "entry", "futex", "handoff", "layout", "sys", "trap"];
     for source in sources {
         println!("cargo:rerun-if-changed=src/{source}.rs");
     }

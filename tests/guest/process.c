@@ -302,6 +302,7 @@ TEST(orphaned_stopped_group_gets_hup_cont) {
   int p[2];
   OK(pipe(p));
   pid_t c = CHILD({
+    OK(setsid()); /* whoever adopts is in another session */
     pid_t g = CHILD({
       OK(setpgid(0, 0));
       signal(SIGHUP, SIG_IGN);

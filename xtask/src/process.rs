@@ -50,10 +50,8 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs the command, lets its standard output through and shows each line of it to `each_line`; whether it succeeded.
 pub fn watched(command: &mut Command, mut each_line: impl FnMut(&str)) -> Result<bool> {
     show(command);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting {}", command.get_program().to_string_lossy()))?;
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("starting {}", command.get_program().to_string_lossy()))?;
     let pipe = child.stdout.take().context("the child's output is a pipe")?;
     for line in BufReader::new(pipe).lines() {
         let line = line.unwrap_or_default();

@@ -20,8 +20,8 @@ pub use call::{
     SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
 };
 pub use message::{
-    Access, AttrChange, Creation, DirEntry, Listing, NewNode, Owner, ReadDirDetail, RenameMode, Rights, Root, SpecialKind, Stop, TimeChange,
-    Walked, WalkedNode, XattrMode,
+    Access, AttrChange, Creation, DirEntry, Listing, NewNode, Owner, ReadDirDetail, RenameMode, Rights, Root, SpecialKind, Stop,
+    TimeChange, Walked, WalkedNode, XattrMode,
 };
 
 use sentry_ipc::Protocol;
@@ -36,8 +36,8 @@ pub const MAX_WALK: usize = 64;
 pub const MAX_CLOSE: usize = 1024;
 /// Most entries in one page of a directory listing; with the next, it keeps the page inside one packet.
 pub const MAX_ENTRIES: usize = 256;
-/// Most bytes of names in one page of a directory listing.
-pub const MAX_LISTING_BYTES: usize = 24 * 1024;
+/// Most bytes of names and link targets in one page of a directory listing (one entry may go beyond).
+pub const MAX_LISTING_BYTES: usize = 20 * 1024;
 /// Most bytes in a list of extended attribute names, and in a value: Linux's own limits.
 pub const MAX_XATTR: usize = 64 * 1024;
 
@@ -70,7 +70,11 @@ mod tests {
 
     #[test]
     fn calls_survive_the_codec() {
-        let walk = Walk { from: NodeId(7), names: vec![Name::new(b"usr").expect("name"), Name::new(b"lib").expect("name")], open: Some(Access::Read) };
+        let walk = Walk {
+            from: NodeId(7),
+            names: vec![Name::new(b"usr").expect("name"), Name::new(b"lib").expect("name")],
+            open: Some(Access::Read),
+        };
         assert_eq!(decode::<Walk>(&sentry_ipc::codec::encode(&walk).expect("encodes")), Some(walk.clone()));
         let bytes = sentry_ipc::codec::encode(&walk).expect("encodes");
         for cut in 0..bytes.len() {
@@ -80,9 +84,10 @@ mod tests {
 
     #[test]
     fn a_full_page_fits_one_packet() {
-        let attr = Attr { dev: u64::MAX, ino: u64::MAX, mode: u32::MAX, size: u64::MAX, rdev: u64::MAX, blocks: u64::MAX, ..Attr::default() };
+        let attr =
+            Attr { dev: u64::MAX, ino: u64::MAX, mode: u32::MAX, size: u64::MAX, rdev: u64::MAX, blocks: u64::MAX, ..Attr::default() };
         let name = Name::new(&[b'n'; MAX_LISTING_BYTES / MAX_ENTRIES]).expect("name");
-        let entry = DirEntry { name, ino: u64::MAX, kind: 8, attr: Some(attr) };
+        let entry = DirEntry { name, ino: u64::MAX, kind: 8, attr: Some(attr), target: None };
         let page = Listing { entries: vec![entry; MAX_ENTRIES], next: Some(u64::MAX) };
         assert!(sentry_ipc::codec::encode(&page).expect("encodes").len() <= 64 * 1024);
     }

@@ -108,6 +108,8 @@ pub struct DirEntry {
     /// `DT_xxx`; 0 when the host does not say.
     pub kind: u8,
     pub attr: Option<Attr>,
+    /// What a symbolic link holds, where attributes were asked for.
+    pub target: Option<Target>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

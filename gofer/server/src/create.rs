@@ -3,8 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use gofer_proto::{Create, Creation, Link, Mkdir, Mknod, Name, NewNode, NodeId, Owner, Rename, RenameMode, Rmdir, SpecialKind, Symlink, Unlink};
 use gofer_proto::Attr;
+use gofer_proto::{
+    Create, Creation, Link, Mkdir, Mknod, Name, NewNode, NodeId, Owner, Rename, RenameMode, Rmdir, SpecialKind, Symlink, Unlink,
+};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, RenameFlags, Uid};
 use sentry_abi::{Errno, Result};
 
@@ -159,7 +161,7 @@ pub(crate) fn ids(uid: Option<u32>, gid: Option<u32>) -> Result<(Option<Uid>, Op
 
 fn own(fd: BorrowedFd<'_>, owner: Owner) -> Result<()> {
     let (uid, gid) = ids(Some(owner.uid), Some(owner.gid))?;
-    rustix::fs::fchown(fd, uid, gid).map_err(errno)
+    rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH).map_err(errno)
 }
 
 fn own_entry(dir: BorrowedFd<'_>, name: &Name, owner: Owner) -> Result<()> {

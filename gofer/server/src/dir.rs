@@ -25,29 +25,33 @@ impl Gofer {
         }
         let mut buffer = [const { MaybeUninit::<u8>::uninit() }; BUFFER];
         let mut entries = Vec::new();
-        let mut name_bytes = 0;
+        let mut bytes_used = 0;
         let mut cookie = call.cookie;
         let mut raw = RawDir::new(&dir, &mut buffer);
         while let Some(entry) = raw.next() {
             let entry = entry.map_err(errno)?;
             let bytes = entry.file_name().to_bytes();
-            if entries.len() == MAX_ENTRIES || name_bytes + bytes.len() > MAX_LISTING_BYTES {
+            if entries.len() == MAX_ENTRIES || bytes_used + bytes.len() > MAX_LISTING_BYTES {
                 return Ok(Listing { entries, next: Some(cookie) });
             }
             cookie = entry.next_entry_cookie();
             // `.` and `..` fail the check, and so does a name that Linux could not have made.
             let Ok(name) = Name::new(bytes) else { continue };
             let attr = match call.detail {
-                ReadDirDetail::Plain => None,
-                // Gone since, or a mount point that is not to be entered: left for a walk to tell.
-                ReadDirDetail::Attributes => host::stat_entry(dir.as_fd(), entry.file_name(), submounts).ok(),
+                // Some file systems do not tell kinds here. An error: gone since, or a mount point that is not to be entered; left for a walk to tell.
+                ReadDirDetail::Plain if entry.file_type() != FileType::Unknown => None,
+                ReadDirDetail::Plain | ReadDirDetail::Attributes => host::stat_entry(dir.as_fd(), entry.file_name(), submounts).ok(),
             };
-            name_bytes += bytes.len();
+            let target = match &attr {
+                Some(attr) if FileKind::from_mode(attr.mode) == Some(FileKind::Symlink) => host::read_link(dir.as_fd(), bytes).ok(),
+                _ => None,
+            };
+            bytes_used += bytes.len() + target.as_ref().map_or(0, |target| target.as_bytes().len());
             let (ino, kind) = match &attr {
                 Some(attr) => (attr.ino, FileKind::from_mode(attr.mode).map_or(0, FileKind::dirent_type)),
                 None => (entry.ino(), dirent_type(entry.file_type())),
             };
-            entries.push(DirEntry { name, ino, kind, attr });
+            entries.push(DirEntry { name, ino, kind, attr, target });
         }
         Ok(Listing { entries, next: None })
     }

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use gofer_proto::{
-    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, Mkdir, Mknod, Open, Outcome, PROTOCOL, ReadDir, RemoveXattr, Rename, Rmdir, SetAttr,
-    SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
+    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, Mkdir, Mknod, Open, Outcome, PROTOCOL, ReadDir, RemoveXattr, Rename,
+    Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
 };
 use sentry_abi::Result;
 use sentry_ipc::{Answer, Call, IpcError, Request, Server};

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use gofer_proto::{Access, Attr, Time};
+use gofer_proto::{Access, Attr, Target, Time};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
 use rustix::io::Errno as HostErrno;
 use sentry_abi::stat::make_dev;
@@ -134,4 +134,16 @@ fn attr(stat: &Statx) -> Attr {
         ctime: time(stat.stx_ctime),
         btime: StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME).then(|| time(stat.stx_btime)),
     }
+}
+
+/// What a symbolic link in `dir` holds.
+pub(crate) fn read_link(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Target> {
+    let mut buffer = [0_u8; Target::MAX + 1];
+    // EINVAL: it was a link a moment ago.
+    let len = rustix::fs::readlinkat_raw(dir, name, &mut buffer[..]).map_err(|host| match host {
+        rustix::io::Errno::INVAL => Errno::ESTALE,
+        host => errno(host),
+    })?;
+    let bytes = buffer.get(..len).ok_or(Errno::EIO)?;
+    Target::new(bytes).map_err(|_| Errno::ENAMETOOLONG)
 }

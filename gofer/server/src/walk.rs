@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use gofer_proto::{Access, Attach, Attr, Close, MAX_CLOSE, MAX_WALK, Name, NewNode, NodeId, Root, Stat, Stop, Target, Walk, Walked, WalkedNode};
+use gofer_proto::{
+    Access, Attach, Attr, Close, MAX_CLOSE, MAX_WALK, Name, NewNode, NodeId, Root, Stat, Stop, Target, Walk, Walked, WalkedNode,
+};
 use sentry_abi::{Errno, FileKind, Result};
 
 use crate::Gofer;
@@ -105,10 +107,16 @@ impl Gofer {
     }
 
     /// A node (without an id) for an entry of `dir`.
-    pub(crate) fn look_up(&self, dir: &Arc<Node>, fd: BorrowedFd<'_>, name: &Name, submounts: Submounts) -> Result<(Arc<Node>, Attr, Option<Target>)> {
+    pub(crate) fn look_up(
+        &self,
+        dir: &Arc<Node>,
+        fd: BorrowedFd<'_>,
+        name: &Name,
+        submounts: Submounts,
+    ) -> Result<(Arc<Node>, Attr, Option<Target>)> {
         let attr = host::stat_at(fd, name.as_bytes(), submounts)?;
         let target = match FileKind::from_mode(attr.mode) {
-            Some(FileKind::Symlink) => Some(read_link(fd, name)?),
+            Some(FileKind::Symlink) => Some(host::read_link(fd, name.as_bytes())?),
             _ => None,
         };
         let place = Place { parent: Arc::clone(dir), name: name.clone() };
@@ -124,15 +132,4 @@ impl Gofer {
     pub(crate) fn node(&self, id: NodeId) -> Result<Arc<Node>> {
         self.nodes.get(id)
     }
-}
-
-fn read_link(dir: BorrowedFd<'_>, name: &Name) -> Result<Target> {
-    let mut buffer = [0_u8; Target::MAX + 1];
-    // EINVAL: it was a link a moment ago.
-    let len = rustix::fs::readlinkat_raw(dir, name.as_bytes(), &mut buffer[..]).map_err(|host| match host {
-        rustix::io::Errno::INVAL => Errno::ESTALE,
-        host => host::errno(host),
-    })?;
-    let bytes = buffer.get(..len).ok_or(Errno::EIO)?;
-    Target::new(bytes).map_err(|_| Errno::ENAMETOOLONG)
 }

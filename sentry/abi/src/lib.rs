@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod errno;
+pub mod file;
 pub mod nr;
 pub mod signal;
 pub mod stat;

@@ -22,8 +22,8 @@ bitflags! {
 const MAX_CAPABILITY: u32 = 63;
 
 impl Capabilities {
-    /// Leaves this thread and what it executes with exactly these.
-    pub(crate) fn apply(self) -> io::Result<()> {
+    /// No more than these can ever be had. Before ids are changed, which may take the right to do this away.
+    pub(crate) fn bound(self) -> io::Result<()> {
         for capability in (0..=MAX_CAPABILITY).filter(|n| self.bits() & (1 << n) == 0) {
             match sys::drop_from_bounding_set(capability) {
                 Ok(()) => {}
@@ -31,6 +31,11 @@ impl Capabilities {
                 Err(error) => return Err(error),
             }
         }
+        Ok(())
+    }
+
+    /// Leaves this thread and what it executes with exactly these.
+    pub(crate) fn apply(self) -> io::Result<()> {
         sys::set_capabilities(self.bits())?;
         // Ambient ones survive exec of a file without file capabilities by an unprivileged user.
         for capability in (0..=MAX_CAPABILITY).filter(|n| self.bits() & (1 << n) != 0) {

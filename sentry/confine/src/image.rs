@@ -38,7 +38,8 @@ impl Image {
     }
 
     pub(crate) fn exec(image: BorrowedFd<'_>, arguments: &[CString]) -> io::Error {
-        sys::exec(image, arguments, &[])
+        // glibc reads these before main. Without rseq, threads need no call for it; two arenas bound the memory of many threads.
+        sys::exec(image, arguments, &[c"GLIBC_TUNABLES=glibc.pthread.rseq=0:glibc.malloc.arena_max=2".to_owned()])
     }
 }
 

@@ -32,8 +32,23 @@ const STAGE_PATH: &str = "/proc";
 
 /// Kernel interfaces: mounts of these types show the host, and have no place in a container's root.
 const KERNEL_TYPES: [&str; 17] = [
-    "proc", "sysfs", "devtmpfs", "devpts", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "bpf", "pstore", "efivarfs", "configfs",
-    "fusectl", "binfmt_misc", "hugetlbfs",
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "mqueue",
+    "cgroup",
+    "cgroup2",
+    "securityfs",
+    "debugfs",
+    "tracefs",
+    "bpf",
+    "pstore",
+    "efivarfs",
+    "configfs",
+    "fusectl",
+    "binfmt_misc",
+    "hugetlbfs",
 ];
 
 fn step(what: impl Into<String>) -> impl FnOnce(io::Error) -> String {
@@ -66,13 +81,15 @@ pub(crate) fn tree_root(trees: &[Tree]) -> Result<(), String> {
         } else {
             fs::write(&at, b"").map_err(step(what()))?;
         }
-        let point = rustix::fs::open(&at, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(|e| step(what())(e.into()))?;
+        let point =
+            rustix::fs::open(&at, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(|e| step(what())(e.into()))?;
         sys::attach_tree(copy.mount.as_fd(), point.as_fd()).map_err(step(what()))?;
         for below in &copy.hidden {
             cover(&at.join(below)).map_err(step(format!("hide {}", below.display())))?;
         }
     }
-    sys::mount(c"none", STAGE, c"", flags | libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, c"").map_err(step("make the root read-only"))?;
+    sys::mount(c"none", STAGE, c"", flags | libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, c"")
+        .map_err(step("make the root read-only"))?;
     enter_stage()
 }
 
@@ -92,7 +109,8 @@ struct Copy {
 fn copy(tree: &Tree, hidden: &[PathBuf]) -> Result<Copy, String> {
     let what = || tree.source.display().to_string();
     let follow = if tree.follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-    let source = rustix::fs::open(&tree.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty()).map_err(|e| step(what())(e.into()))?;
+    let source =
+        rustix::fs::open(&tree.source, OFlags::PATH | OFlags::CLOEXEC | follow, Mode::empty()).map_err(|e| step(what())(e.into()))?;
     let stat = rustix::fs::statat(&source, c"", AtFlags::EMPTY_PATH).map_err(|e| step(what())(e.into()))?;
     let is_directory = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => true,
@@ -102,10 +120,16 @@ fn copy(tree: &Tree, hidden: &[PathBuf]) -> Result<Copy, String> {
     let mount = sys::copy_tree(source.as_fd()).map_err(step(format!("copy the mount of {}", what())))?;
     // noexec is left alone: mappings of donated files would lose PROT_EXEC.
     let read_only = if tree.writable { 0 } else { MOUNT_ATTR_RDONLY };
-    sys::add_mount_attributes(mount.as_fd(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only).map_err(step(format!("restrict {}", what())))?;
+    sys::add_mount_attributes(mount.as_fd(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only)
+        .map_err(step(format!("restrict {}", what())))?;
     let hidden = if tree.hide_kernel_mounts {
         let root = fs::canonicalize(&tree.source).map_err(step(what()))?;
-        hidden.iter().filter_map(|path| path.strip_prefix(&root).ok()).filter(|below| !below.as_os_str().is_empty()).map(Path::to_path_buf).collect()
+        hidden
+            .iter()
+            .filter_map(|path| path.strip_prefix(&root).ok())
+            .filter(|below| !below.as_os_str().is_empty())
+            .map(Path::to_path_buf)
+            .collect()
     } else {
         Vec::new()
     };
@@ -166,7 +190,6 @@ fn unescape(text: &str) -> String {
     out.push_str(rest);
     out
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -75,6 +75,11 @@ impl Child {
         // Fails only when it is gone already.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
     }
+
+    /// Waits until it has ended, which it must be about to. Nothing happens for a process that is not our child.
+    pub fn reap(&self) {
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(self.pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
+    }
 }
 
 const ASK_MAPS: u8 = b'U';
@@ -84,8 +89,8 @@ const FAILED: u8 = b'E';
 const MAX_REPORT: u64 = 4096;
 
 impl Role<'_> {
-    /// Starts the process. When this returns, the image runs in it; what the image does then it tells by itself.
-    pub fn start(&self) -> Result<Child, StartError> {
+    /// Forks the process, which then works on its own until it needs [`RoleStart::finish`].
+    pub fn begin(&self) -> Result<RoleStart, StartError> {
         let host = |what: &'static str| move |source: io::Error| StartError::Host { role: self.name, what, source };
         let (ours, theirs) = UnixStream::pair().map_err(host("socketpair"))?;
         let born_in = match &self.user {
@@ -99,41 +104,11 @@ impl Role<'_> {
                 self.run_child(&theirs)
             }
             sys::Forked::Parent { pid, pidfd } => {
-                drop(theirs);
-                let child = Child { pid, pidfd };
-                let result = self.accompany(&child, ours);
-                if result.is_err() {
-                    child.kill();
-                    let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(child.pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
+                let mut start = RoleStart { role: self.name, user: self.user.clone(), child: Some(Child { pid, pidfd }), socket: ours };
+                if let UserNamespace::AtBirth { uids, gids, deny_setgroups } = &self.user {
+                    start.write_maps(pid, uids, gids, *deny_setgroups)?;
                 }
-                result.map(|()| child)
-            }
-        }
-    }
-
-    /// The caller's part: writes the maps when it is time to, then waits for exec or for a failure.
-    fn accompany(&self, child: &Child, mut socket: UnixStream) -> Result<(), StartError> {
-        let host = |what: &'static str| move |source: io::Error| StartError::Host { role: self.name, what, source };
-        if let UserNamespace::AtBirth { uids, gids, deny_setgroups } = &self.user {
-            userns::write_maps(child.pid, uids, gids, *deny_setgroups).map_err(host("write the id maps"))?;
-            socket.write_all(&[MAPS_DONE]).map_err(host("tell the child"))?;
-        }
-        let mut kind = [0];
-        loop {
-            // The socket is close-on-exec: its end is the success of exec, or the child's death, which the caller finds by the role's own silence.
-            if socket.read(&mut kind).map_err(host("listen to the child"))? == 0 {
-                return Ok(());
-            }
-            match (kind[0], &self.user) {
-                (ASK_MAPS, UserNamespace::AfterMounts { uids, gids }) => {
-                    userns::write_maps(child.pid, uids, gids, false).map_err(host("write the id maps"))?;
-                    socket.write_all(&[MAPS_DONE]).map_err(host("tell the child"))?;
-                }
-                _ => {
-                    let mut step = Vec::new();
-                    socket.take(MAX_REPORT).read_to_end(&mut step).map_err(host("listen to the child"))?;
-                    return Err(StartError::Step { role: self.name, step: String::from_utf8_lossy(&step).into_owned() });
-                }
+                Ok(start)
             }
         }
     }
@@ -168,6 +143,7 @@ impl Role<'_> {
                 true
             }
         };
+        self.capabilities.bound().map_err(failed("bound capabilities"))?;
         sys::keep_capabilities().map_err(failed("keep capabilities"))?;
         sys::set_ids(self.uid, self.gid, clear_groups).map_err(failed("change ids"))?;
         self.capabilities.apply().map_err(failed("drop capabilities"))?;
@@ -182,6 +158,55 @@ impl Role<'_> {
     }
 }
 
+/// A process on its way to exec. Dropping it kills the process.
+pub struct RoleStart {
+    role: &'static str,
+    user: UserNamespace,
+    child: Option<Child>,
+    socket: UnixStream,
+}
+
+impl RoleStart {
+    /// Accompanies the process to its exec. When this returns, the image runs in it; what the image does then it tells by itself.
+    pub fn finish(mut self) -> Result<Child, StartError> {
+        let role = self.role;
+        let host = |what: &'static str| move |source: io::Error| StartError::Host { role, what, source };
+        let gone = || StartError::Step { role, step: "already finished".to_owned() };
+        let pid = self.child.as_ref().ok_or_else(gone)?.pid;
+        let mut kind = [0];
+        loop {
+            // The socket is close-on-exec: its end is the success of exec, or the child's death, which the caller finds by the role's silence.
+            if self.socket.read(&mut kind).map_err(host("listen to the child"))? == 0 {
+                return self.child.take().ok_or_else(gone);
+            }
+            match (kind[0], self.user.clone()) {
+                (ASK_MAPS, UserNamespace::AfterMounts { uids, gids }) => self.write_maps(pid, &uids, &gids, false)?,
+                _ => {
+                    let mut step = Vec::new();
+                    (&self.socket).take(MAX_REPORT).read_to_end(&mut step).map_err(host("listen to the child"))?;
+                    return Err(StartError::Step { role, step: String::from_utf8_lossy(&step).into_owned() });
+                }
+            }
+        }
+    }
+
+    fn write_maps(&mut self, pid: i32, uids: &[IdMap], gids: &[IdMap], deny_setgroups: bool) -> Result<(), StartError> {
+        let role = self.role;
+        let host = |what: &'static str| move |source: io::Error| StartError::Host { role, what, source };
+        userns::write_maps(pid, uids, gids, deny_setgroups).map_err(host("write the id maps"))?;
+        self.socket.write_all(&[MAPS_DONE]).map_err(host("tell the child"))
+    }
+}
+
+impl Drop for RoleStart {
+    fn drop(&mut self) {
+        if let Some(child) = &self.child {
+            child.kill();
+            child.reap();
+        }
+    }
+}
+
 fn await_maps(mut socket: &UnixStream) -> Result<(), String> {
     let mut byte = [0];
     match socket.read(&mut byte) {
@@ -193,7 +218,8 @@ fn await_maps(mut socket: &UnixStream) -> Result<(), String> {
 
 /// No core files (1, not 0, because a piped core pattern ignores 0), and as many descriptors as the host allows.
 fn set_limits() -> io::Result<()> {
-    sys::set_rlimit(libc::RLIMIT_CORE, 1, 1)?;
+    let (_, most) = sys::rlimit(libc::RLIMIT_CORE)?;
+    sys::set_rlimit(libc::RLIMIT_CORE, most.min(1), most.min(1))?;
     let (_, hard) = sys::rlimit(libc::RLIMIT_NOFILE)?;
     sys::set_rlimit(libc::RLIMIT_NOFILE, hard, hard)
 }

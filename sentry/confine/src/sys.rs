@@ -78,6 +78,13 @@ pub fn raise_ambient(capability: u32) -> io::Result<()> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, u64::from(capability))
 }
 
+pub fn add_personality(flags: u64) -> io::Result<()> {
+    // SAFETY: no memory is involved; this value reads without changing.
+    let old = check(unsafe { libc::syscall(libc::SYS_personality, 0xffff_ffff_u64) })?;
+    // SAFETY: no memory is involved; the flags given change future mappings only.
+    check(unsafe { libc::syscall(libc::SYS_personality, old as u64 | flags) }).map(drop)
+}
+
 pub fn no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
 }
@@ -226,10 +233,8 @@ pub fn add_mount_attributes(tree: BorrowedFd<'_>, attributes: u64) -> io::Result
     let attr = MountAttr { attr_set: attributes, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | AT_RECURSIVE;
     // SAFETY: reads one live struct of the size given.
-    check(unsafe {
-        libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, &raw const attr, size_of::<MountAttr>())
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, &raw const attr, size_of::<MountAttr>()) })
+        .map(drop)
 }
 
 /// Puts a detached tree on what `at` refers to.

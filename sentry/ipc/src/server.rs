@@ -97,6 +97,11 @@ impl Request {
         self.tag
     }
 
+    /// Descriptors that came with it.
+    pub fn fds(&self) -> &[OwnedFd] {
+        &self.fds
+    }
+
     /// Decodes the call as `C`, lets `f` make the reply. `f` gets the descriptors that came with it.
     pub fn answer<C: Call>(self, f: impl FnOnce(C, Vec<OwnedFd>) -> C::Reply) -> Result<Answer, IpcError> {
         self.answer_with_fds::<C>(|call, fds| (f(call, fds), Vec::new()))

@@ -107,10 +107,6 @@ pub trait AddressSpace: Send + Sync {
     /// Asked for anonymous memory operations that guest code makes on its own ("direct", DESIGN 2.3). Until set, every operation crosses.
     fn set_memory_requests(&self, requests: Arc<dyn MemoryRequests>);
 
-    /// Kills every host process of this space that belongs to the guest process of `thread_group` key given at spawn; used by exit_group, exec, SIGKILL.
-    /// Returns at once; threads report [`Exit::Gone`].
-    fn kill(&self);
-
     /// CPU time used by the host process.
     fn cpu_time(&self) -> Duration;
 }
@@ -177,6 +173,10 @@ pub enum HostExit {
 /// Makes a running [`GuestThread::run`] return, from any thread. Sticky: an interrupt before `run` makes that `run` return at once.
 pub trait Interrupt: Send + Sync {
     fn interrupt(&self);
+
+    /// Kills the host process of the thread, with all threads of that guest process (exit_group, exec, SIGKILL). A process that shares the address
+    /// space (vfork) lives on. Returns at once; threads that run report [`Exit::Gone`]. Harmless when it is dead already.
+    fn kill(&self);
 }
 
 /// What a new guest thread shares with the one that made it.
@@ -220,6 +220,11 @@ pub trait GuestThread: Send {
     fn spawn(&mut self, kind: SpawnKind, start: &Registers) -> Result<Box<dyn GuestThread>, PlatformError>;
 
     fn map(&mut self, at: UserRange, source: MapSource<'_>, share: Share, prot: Prot) -> Result<(), PlatformError>;
+    /// Like [`GuestThread::map`], but only onto addresses that are free on the host; `EEXIST` otherwise, which happens while an approved direct unmap of
+    /// another thread is still under way. A platform without direct mode need not look.
+    fn map_fresh(&mut self, at: UserRange, source: MapSource<'_>, share: Share, prot: Prot) -> Result<(), PlatformError> {
+        self.map(at, source, share, prot)
+    }
     fn unmap(&mut self, range: UserRange) -> Result<(), PlatformError>;
     fn protect(&mut self, range: UserRange, prot: Prot) -> Result<(), PlatformError>;
     /// mremap(2) with MREMAP_MAYMOVE|MREMAP_FIXED to `to`; `keep_old` is MREMAP_DONTUNMAP.

@@ -143,7 +143,13 @@ pub struct ThreadArea {
     pub result: i64,
     pub fs_base: u64,
     pub gs_base: u64,
-    pub pad0: [u64; 2],
+    /// Time stamp counter at the last hand-over and at the last resumption of guest code.
+    pub tsc_over: u64,
+    pub tsc_resumed: u64,
+    /// Host CPU at the last hand-over (`lsl` of the per-CPU segment: CPU in the low 12 bits).
+    pub cpu: AtomicU32,
+    pub pad_a: u32,
+    pub pad0: [u64; 6],
 
     // Written by the sentry.
     /// Incremented when an order is posted.
@@ -151,7 +157,7 @@ pub struct ThreadArea {
     /// The sentry sleeps on `to_sentry`, or is about to.
     pub sentry_sleeping: AtomicU32,
     pub order: u32,
-    /// How often the stub looks again before it sleeps.
+    /// How many cycles the stub looks for an order before it sleeps.
     pub spin: u32,
     pub args: [u64; 7],
     /// Set the segment bases below at the next RESUME.
@@ -160,15 +166,22 @@ pub struct ThreadArea {
     pub new_gs_base: u64,
     /// One-time token that a new thread shows.
     pub token: u64,
-    /// Frame of a new thread.
-    pub pad1: [u64; 3],
+    /// Not 0: anonymous memory calls are made by the stub itself, and the notification is the request.
+    pub direct: u32,
+    pub pad_b: u32,
+    /// Where an anonymous mapping of `hint_len` bytes would go now; 0: unknown.
+    pub hint_at: u64,
+    pub hint_len: u64,
 
     // The stub's own.
     /// An interrupt came while the stub was working.
     pub intr: AtomicU32,
     /// Last order seen.
     pub seen: u32,
-    pub pad2: [u64; 7],
+    /// Direct memory calls begun and done.
+    pub direct_begun: AtomicU32,
+    pub direct_done: AtomicU32,
+    pub pad2: [u64; 6],
     pub wait: FutexWait,
     pub pad3: [u64; 1],
 

@@ -43,6 +43,14 @@ pub enum Level {
     /// Host-backed memory files.
     Memory = 150,
     WaitQueue = 160,
+    /// A platform's order channel to its zygote; held while the zygote works, like a turn in a queue.
+    PlatformZygote = 170,
+    /// Who is who by host thread id.
+    PlatformTable = 180,
+    /// Life of a host process, its threads and slots.
+    PlatformProcess = 185,
+    /// What one stub thread may do.
+    PlatformStub = 190,
     /// Takes no other lock while held.
     Leaf = 200,
 }

@@ -80,6 +80,21 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
+    /// The lock if it is free; `None` instead of waiting.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        let guard = match self.inner.try_lock() {
+            Ok(guard) => guard,
+            Err(sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(sync::TryLockError::WouldBlock) => return None,
+        };
+        Some(MutexGuard { guard, _held: order::Held::enter(self.level) })
+    }
+
+    /// Without locking: the reference is exclusive already. For drops, which may come under any lock.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let held = order::Held::enter(self.level);
         MutexGuard { guard: self.inner.lock().unwrap_or_else(PoisonError::into_inner), _held: held }
@@ -123,6 +138,11 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
+    /// Without locking: the reference is exclusive already.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         let held = order::Held::enter(self.level);
         RwLockReadGuard { guard: self.inner.read().unwrap_or_else(PoisonError::into_inner), _held: held }

@@ -2,9 +2,12 @@
 //!
 //! Children are kept while somebody uses them and, for directories that allow it, for a while longer ([`KEPT_CHILDREN`] per directory).
 //! There are no negative dentries here; a file system to which a miss is dear remembers misses itself.
+//!
+//! No lock is held over a call to the file system, so a change of a directory and the change of its kept names are two steps. [`Dentry::changes`] keeps them
+//! honest: whoever puts a name in read the count before asking the file system, and does not put it in if anything was taken out since.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use sentry_abi::{Errno, Result};
@@ -15,6 +18,8 @@ use crate::inode::Inode;
 
 /// Beyond this many kept children a directory lets go of those that nobody uses.
 const KEPT_CHILDREN: usize = 4096;
+/// Lookups of a name before a directory that changes all the time gets no kept child for it.
+const TRIES: usize = 4;
 
 struct Place {
     name: Vec<u8>,
@@ -26,6 +31,8 @@ pub struct Dentry {
     fs: Arc<dyn FileSystem>,
     place: RwLock<Place>,
     children: Mutex<HashMap<Vec<u8>, Child>>,
+    /// How often a kept name was taken out or moved.
+    changes: AtomicU64,
     deleted: AtomicBool,
     pseudo: bool,
     /// How many mounts, in any namespace, stand on this dentry.
@@ -55,6 +62,7 @@ impl Dentry {
             fs,
             place: RwLock::new(Level::Leaf, place),
             children: Mutex::new(Level::Dentry, HashMap::new()),
+            changes: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             pseudo,
             mounts: AtomicU32::new(0),
@@ -105,17 +113,46 @@ impl Dentry {
 
     /// The child `name`, from what is kept or from the file system.
     pub fn child(self: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
-        if let Some(found) = self.kept(name) {
-            if self.inode.still_valid(name, found.inode()) {
-                return Ok(found);
+        let mut last = None;
+        for _ in 0..TRIES {
+            if let Some(found) = self.kept(name) {
+                if self.inode.still_valid(name, found.inode()) {
+                    return Ok(found);
+                }
+                self.forget(name);
             }
-            self.forget(name);
+            if self.is_deleted() {
+                return Err(Errno::ENOENT);
+            }
+            let seen = self.changes();
+            let inode = self.inode.lookup(name)?;
+            if let Some(dentry) = self.keep(name, &inode, seen) {
+                return Ok(dentry);
+            }
+            last = Some(inode);
         }
-        if self.is_deleted() {
-            return Err(Errno::ENOENT);
+        last.map(|inode| self.unkept(name, inode)).ok_or(Errno::ENOENT)
+    }
+
+    /// Counts what was taken out of the kept children; to be read before the file system is asked or told.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// A dentry for a file that was just made under `name`; `seen` is [`Dentry::changes`] from before.
+    pub fn adopt_new(self: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>, seen: u64) -> Arc<Dentry> {
+        if let Some(dentry) = self.keep(name, &inode, seen) {
+            return dentry;
         }
-        let inode = self.inode.lookup(name)?;
-        Ok(self.adopt(name, inode))
+        match self.child(name) {
+            Ok(dentry) if Arc::ptr_eq(&dentry.inode, &inode) => dentry,
+            // Gone already.
+            _ => self.unkept(name, inode),
+        }
+    }
+
+    fn unkept(self: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
+        Dentry::make(inode, self.fs.clone(), Place { name: name.to_vec(), parent: Some(self.clone()) }, false)
     }
 
     /// The kept child of that name.
@@ -128,7 +165,16 @@ impl Dentry {
 
     /// A dentry for `inode` under `name`; one that was made by somebody else meanwhile is used instead.
     pub fn adopt(self: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
+        match self.keep(name, &inode, self.changes()) {
+            Some(dentry) => dentry,
+            None => self.unkept(name, inode),
+        }
+    }
+
+    /// Puts a child in, unless names were taken out since `seen`.
+    fn keep(self: &Arc<Dentry>, name: &[u8], inode: &Arc<dyn Inode>, seen: u64) -> Option<Arc<Dentry>> {
         let keep = self.inode.keeps_children();
+        // Whatever is let go is let go after the lock: it may be the last of its file.
         let mut dropped = Vec::new();
         let mut children = self.children.lock();
         let existing = match children.get(name) {
@@ -136,21 +182,24 @@ impl Dentry {
             Some(Child::Used(w)) => w.upgrade(),
             None => None,
         };
-        if let Some(dentry) = existing
-            && Arc::ptr_eq(&dentry.inode, &inode)
-        {
-            return dentry;
+        if let Some(dentry) = existing {
+            if Arc::ptr_eq(&dentry.inode, inode) {
+                return Some(dentry);
+            }
+            dropped.push(dentry);
+        }
+        if self.changes() != seen {
+            return None;
         }
         if children.len() >= KEPT_CHILDREN {
             shrink(&mut children, &mut dropped);
         }
-        let place = Place { name: name.to_vec(), parent: Some(self.clone()) };
-        let dentry = Dentry::make(inode, self.fs.clone(), place, false);
+        let dentry = self.unkept(name, inode.clone());
         let child = if keep { Child::Kept(dentry.clone()) } else { Child::Used(Arc::downgrade(&dentry)) };
         let old = children.insert(name.to_vec(), child);
         drop(children);
         drop(old);
-        dentry
+        Some(dentry)
     }
 
     /// Forgets a name without calling the file deleted.
@@ -161,31 +210,102 @@ impl Dentry {
 
     /// After the file system removed `name`.
     pub fn removed(&self, name: &[u8]) {
-        let old = self.children.lock().remove(name);
-        if let Some(dentry) = old.and_then(Child::get) {
+        if let Some(dentry) = self.take(name) {
             dentry.deleted.store(true, Ordering::Release);
         }
     }
 
-    /// After the file system moved `name` of `self` to `new_name` of `new_parent`.
-    pub fn moved(self: &Arc<Dentry>, name: &[u8], new_parent: &Arc<Dentry>, new_name: &[u8]) {
-        let moved = self.children.lock().remove(name).and_then(Child::get);
-        new_parent.removed(new_name);
-        let Some(dentry) = moved else { return };
-        *dentry.place.write() = Place { name: new_name.to_vec(), parent: Some(new_parent.clone()) };
-        let child = if new_parent.inode.keeps_children() { Child::Kept(dentry) } else { Child::Used(Arc::downgrade(&dentry)) };
-        let old = new_parent.children.lock().insert(new_name.to_vec(), child);
+    /// After the file system removed `name`, which was thought to be `victim`. Another that took its place meanwhile is only forgotten.
+    pub fn removed_as(&self, name: &[u8], victim: &Arc<Dentry>) {
+        victim.deleted.store(true, Ordering::Release);
+        if let Some(dentry) = self.take(name)
+            && Arc::ptr_eq(&dentry.inode, &victim.inode)
+        {
+            dentry.deleted.store(true, Ordering::Release);
+        }
+    }
+
+    fn take(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+        let mut children = self.children.lock();
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        let old = children.remove(name);
+        drop(children);
+        old.and_then(Child::get)
+    }
+
+    /// Puts a dentry that is already made under a name, unless names were taken out since `seen`.
+    fn put(&self, name: &[u8], dentry: Arc<Dentry>, seen: u64) {
+        let child = if self.inode.keeps_children() { Child::Kept(dentry) } else { Child::Used(Arc::downgrade(&dentry)) };
+        let mut children = self.children.lock();
+        let other = if self.changes() == seen { children.insert(name.to_vec(), child) } else { Some(child) };
+        drop(children);
+        drop(other);
+    }
+
+    fn set_place(&self, name: &[u8], parent: &Arc<Dentry>) {
+        let place = Place { name: name.to_vec(), parent: Some(parent.clone()) };
+        let old = std::mem::replace(&mut *self.place.write(), place);
         drop(old);
     }
 
-    /// After the file system exchanged two names.
-    pub fn exchanged(self: &Arc<Dentry>, name: &[u8], other: &Arc<Dentry>, other_name: &[u8]) {
-        let first = self.children.lock().remove(name).and_then(Child::get);
-        let second = other.children.lock().remove(other_name).and_then(Child::get);
-        for (dentry, parent, new_name) in [(first, other, other_name), (second, self, name)] {
-            let Some(dentry) = dentry else { continue };
-            *dentry.place.write() = Place { name: new_name.to_vec(), parent: Some(parent.clone()) };
-            parent.children.lock().insert(new_name.to_vec(), Child::Kept(dentry));
+    /// After the file system moved `name` of `self`, which was `moved`, to `new_name` of `new_parent`, whose [`Dentry::changes`] before was `seen`.
+    pub fn moved(&self, name: &[u8], moved: &Arc<Dentry>, new_parent: &Arc<Dentry>, new_name: &[u8], seen: (u64, u64)) {
+        let same_dir = std::ptr::eq(self, new_parent.as_ref());
+        let untouched = self.changes() == seen.0;
+        drop(self.take(name));
+        new_parent.removed(new_name);
+        moved.set_place(new_name, new_parent);
+        // Our own taking out counts: once in each directory, twice in one.
+        let seen = seen.1 + if same_dir { 2 } else { 1 };
+        if untouched {
+            new_parent.put(new_name, moved.clone(), seen);
+        }
+    }
+
+    /// After the file system exchanged two names; `seen` are [`Dentry::changes`] of both directories from before.
+    pub fn exchanged(self: &Arc<Dentry>, name: &[u8], first: &Arc<Dentry>, other: &Arc<Dentry>, other_name: &[u8], second: &Arc<Dentry>, seen: (u64, u64)) {
+        let own = if Arc::ptr_eq(self, other) { 2 } else { 1 };
+        drop(self.take(name));
+        drop(other.take(other_name));
+        first.set_place(other_name, other);
+        second.set_place(name, self);
+        other.put(other_name, first.clone(), seen.1 + own);
+        self.put(name, second.clone(), seen.0 + own);
+    }
+
+    /// Lets go of all children, however deep, that nobody uses: at the end of a mount, since kept children and their parents hold each other.
+    pub fn release_idle(self: &Arc<Dentry>) {
+        let mut all = vec![self.clone()];
+        let mut at = 0;
+        while let Some(dentry) = all.get(at).cloned() {
+            let children = dentry.children.lock();
+            let kept = children.values().filter_map(|child| match child {
+                Child::Kept(dentry) => Some(dentry.clone()),
+                Child::Used(_) => None,
+            });
+            all.extend(kept);
+            at += 1;
+        }
+        // From the deepest up; what is popped is held by its parent alone, or used.
+        while let Some(dentry) = all.pop() {
+            let mut dropped = Vec::new();
+            dentry.children.lock().retain(|_, child| match child {
+                Child::Kept(child) if Arc::strong_count(child) == 1 => {
+                    dropped.push(child.clone());
+                    false
+                }
+                _ => true,
+            });
+        }
+    }
+}
+
+impl Drop for Dentry {
+    /// Lets the chain of parents go without recursion: directories can be nested deeper than any stack.
+    fn drop(&mut self) {
+        let mut next = self.place.get_mut().parent.take();
+        while let Some(parent) = next {
+            next = Arc::into_inner(parent).and_then(|mut dentry| dentry.place.get_mut().parent.take());
         }
     }
 }

@@ -123,6 +123,11 @@ pub trait FileOps: Send + Sync + 'static {
         None
     }
 
+    /// Told after an open(2) without O_NOCTTY: a terminal may become the controlling one of a session leader that has none.
+    fn claim_terminal(&self, caller: &dyn Caller, readable: bool) {
+        let _ = (caller, readable);
+    }
+
     /// Told when the O_NONBLOCK, O_ASYNC … of the description change; most need not know.
     fn status_changed(&self, flags: crate::StatusFlags) {
         let _ = flags;

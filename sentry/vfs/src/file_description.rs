@@ -10,6 +10,7 @@ use sentry_sync::{Level, Mutex};
 use crate::attr::Attr;
 use crate::file::{FileOps, Seek};
 use crate::path::Path;
+use crate::watch::{event, notify};
 
 bitflags! {
     /// The part of open(2)'s flags that fcntl(F_SETFL) can change.
@@ -120,6 +121,7 @@ impl Drop for FileDescription {
     fn drop(&mut self) {
         if !self.path_only {
             self.path.inode().state().locks.release_description(self.id);
+            notify(&self.path, if self.writable { event::CLOSE_WRITE } else { event::CLOSE_NOWRITE });
         }
     }
 }

@@ -152,6 +152,11 @@ pub trait Inode: Send + Sync + 'static {
     /// by [`crate::ops`]; this is asked for the rest.
     fn open(self: Arc<Self>, how: &OpenHow, caller: &dyn Caller) -> Result<Arc<dyn FileOps>>;
 
+    /// A FIFO or socket that is opened by [`Inode::open`] all the same: one of the host that the sandbox was started with.
+    fn opens_itself(&self) -> bool {
+        false
+    }
+
     fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
         let _ = name;
         Err(Errno::EOPNOTSUPP)

@@ -86,3 +86,9 @@ impl Mount {
         drop(old);
     }
 }
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.root.release_idle();
+    }
+}

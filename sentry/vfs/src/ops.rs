@@ -6,7 +6,7 @@ mod open;
 mod xattr;
 
 pub use change::{access, chmod, chown, set_times, truncate};
-pub use dir::{link, mkdir, mknod, rename, rmdir, symlink, unlink};
+pub use dir::{link, link_source, mkdir, mknod, rename, rmdir, symlink, unlink};
 pub use open::{OpenFlags, open, open_path, read_link, stat};
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};
 
@@ -19,7 +19,7 @@ use crate::attr::Attr;
 use crate::caller::FsContext;
 use crate::inode::Inode;
 use crate::path::Path;
-use crate::watch::WatchEvent;
+use crate::watch::{WatchEvent, event, notify};
 
 /// inode_permission(): rights of the file, and of a read-only mount for what writes to a file system.
 pub(crate) fn check(cx: &FsContext, path: &Path, want: Access) -> Result<Attr> {
@@ -86,18 +86,4 @@ fn new_ownership(cx: &FsContext, dir: &Attr, kind: FileKind, mode: Mode) -> (u32
 
 fn tell(inode: &Arc<dyn Inode>, mask: u32, name: Option<&[u8]>) {
     inode.state().watches.notify(&WatchEvent { mask, name, cookie: 0 });
-}
-
-/// `IN_*` of inotify(7).
-mod event {
-    pub const ATTRIB: u32 = 0x4;
-    pub const MOVED_FROM: u32 = 0x40;
-    pub const MOVED_TO: u32 = 0x80;
-    pub const CREATE: u32 = 0x100;
-    pub const DELETE: u32 = 0x200;
-    pub const DELETE_SELF: u32 = 0x400;
-    pub const MOVE_SELF: u32 = 0x800;
-    pub const OPEN: u32 = 0x20;
-    pub const MODIFY: u32 = 0x2;
-    pub const ISDIR: u32 = 0x4000_0000;
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bitflags::bitflags;
-use sentry_abi::{Errno, FileKind, Result};
+use sentry_abi::{Errno, FileKind, Mode, Result};
 use sentry_auth::{Access, Credentials, may_access_attr};
 
+use crate::attr::Attr;
 use crate::caller::FsContext;
 use crate::inode::Inode;
 use crate::mount::MountFlags;
@@ -45,9 +46,26 @@ pub fn resolve(cx: &FsContext, start: &Path, path: &[u8], follow: Follow, walk: 
 /// The directory of the last component, and that component (which need not exist); the flag says whether a slash followed it.
 /// `EEXIST`-like decisions are the caller's: the last component may be "." or "..", or empty for "/".
 pub fn resolve_parent(cx: &FsContext, start: &Path, path: &[u8], walk: Walk) -> Result<(Path, Vec<u8>, bool)> {
-    let mut walker = Walker::new(cx, start, path, walk)?;
+    resolve_parent_within(cx, start, start, path, walk)
+}
+
+/// The same from `start`, after a link led there; `base` is where the walk began, beneath which it may have to stay.
+pub(crate) fn resolve_parent_within(cx: &FsContext, base: &Path, start: &Path, path: &[u8], walk: Walk) -> Result<(Path, Vec<u8>, bool)> {
+    let mut walker = Walker::new(cx, base, path, walk)?;
+    walker.at = start.clone();
     let last = walker.run(path, Follow::No, true)?;
     Ok((walker.at, last, path.ends_with(b"/")))
+}
+
+/// fs.protected_symlinks, on as in every distribution: in a sticky directory that all may write, a link as the last component is followed only
+/// if it is one's own or the directory owner's. `EACCES`.
+pub(crate) fn may_follow(who: &Credentials, dir: &Attr, link: &Arc<dyn Inode>) -> Result<()> {
+    let shared = Mode::STICKY | 0o002;
+    if dir.mode.0 & shared != shared {
+        return Ok(());
+    }
+    let uid = link.attr()?.uid;
+    if uid == who.fsuid || uid == dir.uid { Ok(()) } else { Err(Errno::EACCES) }
 }
 
 /// May `who` search this directory?
@@ -103,7 +121,7 @@ impl<'a> Walker<'a> {
             if last && parent {
                 return Ok(name.to_vec());
             }
-            self.step(name, !last || follow == Follow::Yes || must_be_dir)?;
+            self.step(name, !last || follow == Follow::Yes || must_be_dir, last)?;
         }
         if must_be_dir && self.at.inode().kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
@@ -119,7 +137,7 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn step(&mut self, name: &[u8], follow: bool) -> Result<()> {
+    fn step(&mut self, name: &[u8], follow: bool, last: bool) -> Result<()> {
         match name {
             b"." => return Ok(()),
             b".." => return self.step_up(),
@@ -128,6 +146,9 @@ impl<'a> Walker<'a> {
         let dentry = self.at.dentry.child(name)?;
         let next = self.cx.namespace.cross(Path::new(self.at.mount.clone(), dentry));
         if next.inode().kind() == FileKind::Symlink && follow {
+            if last {
+                may_follow(&self.cx.credentials, &self.at.inode().attr()?, next.inode())?;
+            }
             return self.follow(&next);
         }
         self.set(next)

@@ -1,8 +1,43 @@
 //! Who watches an inode (inotify(7)). The file operations tell; `anonfs`'s inotify listens.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use sentry_abi::FileKind;
 use sentry_sync::{Level, Mutex};
+
+use crate::path::Path;
+
+/// `IN_*` of inotify(7).
+pub mod event {
+    pub const ACCESS: u32 = 0x1;
+    pub const MODIFY: u32 = 0x2;
+    pub const ATTRIB: u32 = 0x4;
+    pub const CLOSE_WRITE: u32 = 0x8;
+    pub const CLOSE_NOWRITE: u32 = 0x10;
+    pub const OPEN: u32 = 0x20;
+    pub const MOVED_FROM: u32 = 0x40;
+    pub const MOVED_TO: u32 = 0x80;
+    pub const CREATE: u32 = 0x100;
+    pub const DELETE: u32 = 0x200;
+    pub const DELETE_SELF: u32 = 0x400;
+    pub const MOVE_SELF: u32 = 0x800;
+    pub const ISDIR: u32 = 0x4000_0000;
+}
+
+/// Something happened to the file at `path`: tells who watches it, and who watches its directory.
+pub fn notify(path: &Path, mask: u32) {
+    let isdir = if path.inode().kind() == FileKind::Directory { event::ISDIR } else { 0 };
+    path.inode().state().watches.notify(&WatchEvent { mask: mask | isdir, name: None, cookie: 0 });
+    if let Some(parent) = path.dentry.parent()
+        && !path.dentry.is_deleted()
+    {
+        let watches = &parent.inode().state().watches;
+        if !watches.is_empty() {
+            watches.notify(&WatchEvent { mask: mask | isdir, name: Some(&path.dentry.name()), cookie: 0 });
+        }
+    }
+}
 
 /// What happened, `IN_*` bits of inotify(7), and to which name of a watched directory.
 #[derive(Clone, Debug)]
@@ -18,11 +53,13 @@ pub trait WatchSink: Send + Sync {
 
 pub struct Watches {
     sinks: Mutex<Vec<Weak<dyn WatchSink>>>,
+    /// Set once there was a sink: most files are never watched, and reads and writes ask.
+    used: AtomicBool,
 }
 
 impl Default for Watches {
     fn default() -> Watches {
-        Watches { sinks: Mutex::new(Level::InodeState, Vec::new()) }
+        Watches { sinks: Mutex::new(Level::InodeState, Vec::new()), used: AtomicBool::new(false) }
     }
 }
 
@@ -30,11 +67,15 @@ impl Watches {
     /// Listens until the sink is dropped.
     pub fn add(&self, sink: &Arc<dyn WatchSink>) {
         let mut sinks = self.sinks.lock();
+        self.used.store(true, Ordering::SeqCst);
         sinks.retain(|s| s.strong_count() != 0);
         sinks.push(Arc::downgrade(sink));
     }
 
     pub fn notify(&self, event: &WatchEvent<'_>) {
+        if !self.used.load(Ordering::Relaxed) {
+            return;
+        }
         let sinks: Vec<Arc<dyn WatchSink>> = {
             let sinks = self.sinks.lock();
             if sinks.is_empty() {
@@ -48,6 +89,6 @@ impl Watches {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.sinks.lock().is_empty()
+        !self.used.load(Ordering::Relaxed) || self.sinks.lock().is_empty()
     }
 }

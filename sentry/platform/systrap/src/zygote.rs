@@ -7,10 +7,9 @@
 //!   descriptors to the sentry, empties the (shared) table and exits;
 //! - **the sentry** calls [`receive`] on the other end of I's socket and gives the result to [`crate::SystrapPlatform::adopt`].
 
-use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use sentry_stub::layout::{self, BootParams};
 
@@ -98,4 +97,105 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<ZygoteHandles> {
         _ => return Err(io::ErrorKind::InvalidData.into()),
     };
     Ok(ZygoteHandles { pid, pidfd, area, listener })
+}
+
+/// A random place for the blob: 2 MiB aligned, with the area behind it clear of the stack and vDSO that `execve` makes at the very top.
+fn random_base() -> io::Result<u64> {
+    const LOWEST: u64 = layout::REGION_START + 0x1000_0000;
+    const HIGHEST: u64 = 0x7fff_0000_0000 - layout::AREA_OFFSET - layout::AREA_LEN;
+    let places = (HIGHEST - LOWEST) / layout::BASE_ALIGN;
+    Ok(LOWEST + sys::random_u64()? % places * layout::BASE_ALIGN)
+}
+
+/// An ELF file of one executable segment: headers in the first page (not mapped), the blob in the following ones.
+fn build_image(base: u64) -> Vec<u8> {
+    const PAGE: u64 = 4096;
+    let blob = sentry_stub::BLOB;
+    let entry = base + header_word(blob, 8);
+    let mut image = vec![0u8; PAGE as usize];
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(to) = image.get_mut(at..at + bytes.len()) {
+            to.copy_from_slice(bytes);
+        }
+    };
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &2u16.to_le_bytes()); // ET_EXEC
+    put(18, &62u16.to_le_bytes()); // EM_X86_64
+    put(20, &1u32.to_le_bytes());
+    put(24, &entry.to_le_bytes());
+    put(32, &64u64.to_le_bytes()); // e_phoff
+    put(52, &64u16.to_le_bytes()); // e_ehsize
+    put(54, &56u16.to_le_bytes()); // e_phentsize
+    put(56, &2u16.to_le_bytes()); // e_phnum
+    let mut header = |at: usize, kind: u32, flags: u32, offset: u64, address: u64, len: u64| {
+        put(at, &kind.to_le_bytes());
+        put(at + 4, &flags.to_le_bytes());
+        for (i, value) in [offset, address, address, len, len, PAGE].into_iter().enumerate() {
+            put(at + 8 + 8 * i, &value.to_le_bytes());
+        }
+    };
+    header(64, 1, 5, PAGE, base, blob.len() as u64); // PT_LOAD r-x
+    header(120, 0x6474_e551, 6, 0, 0, 0); // PT_GNU_STACK rw-
+    image.extend_from_slice(blob);
+    image
+}
+
+fn header_word(blob: &[u8], at: usize) -> u64 {
+    let mut word = [0u8; 8];
+    if let Some(bytes) = blob.get(at..at + 8) {
+        word.copy_from_slice(bytes);
+    }
+    u64::from_le_bytes(word)
+}
+
+fn boot_params(base: u64) -> io::Result<BootParams> {
+    let program = filter::build(base, sentry_stub::BLOB.len() as u64);
+    let mut words = [0u64; layout::FILTER_MAX];
+    words.get_mut(..program.len()).ok_or(io::ErrorKind::InvalidData)?.copy_from_slice(&program);
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    Ok(BootParams {
+        state: 0,
+        step: 0,
+        errno: 0,
+        listener: -1,
+        base,
+        vvar_len: mapping_len(&maps, "[vvar]"),
+        vclock_len: mapping_len(&maps, "[vvar_vclock]"),
+        vdso_len: mapping_len(&maps, "[vdso]"),
+        vdso_at: 0,
+        filter_len: program.len() as u32,
+        pad: 0,
+        filter: words,
+    })
+}
+
+/// Length of a special mapping: all 64-bit processes of a kernel have the same.
+fn mapping_len(maps: &str, name: &str) -> u64 {
+    let range = maps.lines().find(|l| l.ends_with(name)).and_then(|l| l.split(' ').next()).and_then(|r| r.split_once('-'));
+    let hex = |s: &str| u64::from_str_radix(s, 16).unwrap_or(0);
+    range.map_or(0, |(start, end)| hex(end).saturating_sub(hex(start)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn special_mappings() {
+        let maps = "7f97e2125000-7f97e2129000 r--p 00000000 00:00 0                          [vvar]\n\
+                    7f97e212b000-7f97e212d000 r-xp 00000000 00:00 0                          [vdso]\n";
+        assert_eq!(mapping_len(maps, "[vvar]"), 0x4000);
+        assert_eq!(mapping_len(maps, "[vdso]"), 0x2000);
+        assert_eq!(mapping_len(maps, "[vvar_vclock]"), 0);
+    }
+
+    #[test]
+    fn image_fits() {
+        let base = random_base().unwrap();
+        assert_eq!(base % layout::BASE_ALIGN, 0);
+        let image = build_image(base);
+        assert!(image.len() as u64 - 4096 <= layout::BLOB_MAX);
+        assert_eq!(header_word(sentry_stub::BLOB, 0), layout::BLOB_MAGIC);
+        assert_eq!(header_word(sentry_stub::BLOB, 16), sentry_stub::BLOB.len() as u64);
+    }
 }

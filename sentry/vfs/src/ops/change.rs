@@ -3,9 +3,10 @@
 use sentry_abi::{Errno, FileKind, Mode, Result};
 use sentry_auth::{Access, Caps, Credentials, may_access_attr};
 
-use super::{check, event, is_owner, require_writable, tell};
+use super::{check, event, is_owner, notify, require_writable};
 use crate::attr::{Attr, AttrChange, TimeChange};
 use crate::caller::FsContext;
+use crate::mount::MountFlags;
 use crate::path::Path;
 
 /// access(2), faccessat2(2): `who` has the ids to check with as its file system ids.
@@ -14,6 +15,9 @@ pub fn access(who: &Credentials, at: &Path, want: Access) -> Result<()> {
     let stored = matches!(attr.kind, FileKind::Regular | FileKind::Directory | FileKind::Symlink);
     if want.contains(Access::WRITE) && stored && at.mount.is_read_only() {
         return Err(Errno::EROFS);
+    }
+    if want.contains(Access::EXEC) && attr.kind == FileKind::Regular && at.mount.flags().contains(MountFlags::NO_EXEC) {
+        return Err(Errno::EACCES);
     }
     if want.is_empty() {
         return Ok(());
@@ -36,7 +40,7 @@ pub fn chmod(cx: &FsContext, at: &Path, mode: Mode) -> Result<()> {
         mode.0 &= !Mode::SET_GID;
     }
     at.inode().set_attr(&AttrChange { mode: Some(mode), ..AttrChange::default() })?;
-    tell(at.inode(), event::ATTRIB, None);
+    notify(at, event::ATTRIB);
     Ok(())
 }
 
@@ -55,7 +59,7 @@ pub fn chown(cx: &FsContext, at: &Path, uid: Option<u32>, gid: Option<u32>) -> R
     }
     let mode = (attr.kind != FileKind::Directory).then(|| without_set_ids(&attr)).filter(|m| *m != attr.mode);
     at.inode().set_attr(&AttrChange { uid, gid, mode, ..AttrChange::default() })?;
-    tell(at.inode(), event::ATTRIB, None);
+    notify(at, event::ATTRIB);
     Ok(())
 }
 
@@ -83,7 +87,7 @@ pub fn set_times(cx: &FsContext, at: &Path, atime: Option<TimeChange>, mtime: Op
         check(cx, at, Access::WRITE)?;
     }
     at.inode().set_attr(&AttrChange { atime, mtime, ..AttrChange::default() })?;
-    tell(at.inode(), event::ATTRIB, None);
+    notify(at, event::ATTRIB);
     Ok(())
 }
 
@@ -94,9 +98,19 @@ pub fn truncate(cx: &FsContext, at: &Path, len: u64) -> Result<()> {
         FileKind::Regular => {}
         _ => return Err(Errno::EINVAL),
     }
-    let attr = check(cx, at, Access::WRITE)?;
-    let mode = (!cx.credentials.has(Caps::FSETID)).then(|| without_set_ids(&attr)).filter(|m| *m != attr.mode);
+    check(cx, at, Access::WRITE)?;
+    truncate_to(cx, at, len)
+}
+
+/// The rights have been checked. Whoever may not set set-id bits leaves none behind.
+pub(super) fn truncate_to(cx: &FsContext, at: &Path, len: u64) -> Result<()> {
+    let mode = if cx.credentials.has(Caps::FSETID) {
+        None
+    } else {
+        let attr = at.inode().attr()?;
+        Some(without_set_ids(&attr)).filter(|m| *m != attr.mode)
+    };
     at.inode().set_attr(&AttrChange { size: Some(len), mode, ..AttrChange::default() })?;
-    tell(at.inode(), event::MODIFY, None);
+    notify(at, event::MODIFY);
     Ok(())
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use sentry_abi::{Errno, FileKind, Mode, Result};
-use sentry_auth::Caps;
+use sentry_auth::{Access, Caps, may_access};
 
-use super::{check_add, check_remove, event, is_owner, new_ownership, tell};
+use super::{check, check_add, check_remove, event, is_owner, new_ownership, tell};
 use crate::caller::FsContext;
+use crate::dentry::Dentry;
 use crate::inode::{Inode, NewNode, RenameMode};
 use crate::path::Path;
 use crate::walk::{Follow, Walk, resolve, resolve_parent};
@@ -56,8 +57,9 @@ pub fn mknod(cx: &FsContext, start: &Path, path: &[u8], kind: FileKind, mode: Mo
 fn add(cx: &FsContext, dir: &Path, name: &[u8], kind: FileKind, mode: Mode, rdev: u64) -> Result<Path> {
     let dir_attr = check_add(cx, dir)?;
     let (uid, gid, mode) = new_ownership(cx, &dir_attr, kind, mode);
+    let seen = dir.dentry.changes();
     let inode = dir.inode().create(name, &NewNode { kind, mode, uid, gid, rdev })?;
-    let dentry = dir.dentry.adopt(name, inode);
+    let dentry = dir.dentry.adopt_new(name, inode, seen);
     let isdir = if kind == FileKind::Directory { event::ISDIR } else { 0 };
     tell(dir.inode(), event::CREATE | isdir, Some(name));
     Ok(Path::new(dir.mount.clone(), dentry))
@@ -78,8 +80,9 @@ pub fn symlink(cx: &FsContext, target: &[u8], start: &Path, path: &[u8]) -> Resu
     }
     let dir_attr = check_add(cx, &dir)?;
     let (uid, gid, _) = new_ownership(cx, &dir_attr, FileKind::Symlink, Mode(0o777));
+    let seen = dir.dentry.changes();
     let inode = dir.inode().symlink(&name, target, uid, gid)?;
-    dir.dentry.adopt(&name, inode);
+    dir.dentry.adopt_new(&name, inode, seen);
     tell(dir.inode(), event::CREATE, Some(&name));
     Ok(())
 }
@@ -102,8 +105,9 @@ pub fn link(cx: &FsContext, from: &Path, start: &Path, path: &[u8]) -> Result<()
         return Err(Errno::EPERM);
     }
     check_add(cx, &dir)?;
+    let seen = dir.dentry.changes();
     dir.inode().link(&name, from.inode())?;
-    dir.dentry.adopt(&name, from.inode().clone());
+    dir.dentry.adopt_new(&name, from.inode().clone(), seen);
     tell(from.inode(), event::ATTRIB, None);
     tell(dir.inode(), event::CREATE, Some(&name));
     Ok(())
@@ -117,7 +121,6 @@ fn hardlink_allowed(cx: &FsContext, from: &Path) -> Result<bool> {
     }
     let exec_sgid = Mode::SET_GID | 0o010;
     let plain = attr.kind == FileKind::Regular && attr.mode.0 & Mode::SET_UID == 0 && attr.mode.0 & exec_sgid != exec_sgid;
-    use sentry_auth::{Access, may_access};
     Ok(plain && may_access(&cx.credentials, attr.kind, attr.mode, attr.uid, attr.gid, Access::READ | Access::WRITE))
 }
 
@@ -139,11 +142,21 @@ pub fn unlink(cx: &FsContext, start: &Path, path: &[u8]) -> Result<()> {
         return Err(Errno::EBUSY);
     }
     dir.inode().unlink(&name)?;
-    dir.dentry.removed(&name);
-    tell(dentry.inode(), event::ATTRIB, None);
-    tell(dentry.inode(), event::DELETE_SELF, None);
+    dir.dentry.removed_as(&name, &dentry);
+    tell_unlinked(dentry.inode());
     tell(dir.inode(), event::DELETE, Some(&name));
     Ok(())
+}
+
+/// A name less: a change of status, and with the last one the end.
+fn tell_unlinked(inode: &Arc<dyn Inode>) {
+    if inode.state().watches.is_empty() {
+        return;
+    }
+    tell(inode, event::ATTRIB, None);
+    if inode.attr().is_ok_and(|a| a.nlink == 0) {
+        tell(inode, event::DELETE_SELF, None);
+    }
 }
 
 /// rmdir(2).
@@ -164,7 +177,7 @@ pub fn rmdir(cx: &FsContext, start: &Path, path: &[u8]) -> Result<()> {
         return Err(Errno::EBUSY);
     }
     dir.inode().rmdir(&name)?;
-    dir.dentry.removed(&name);
+    dir.dentry.removed_as(&name, &dentry);
     tell(dentry.inode(), event::DELETE_SELF | event::ISDIR, None);
     tell(dir.inode(), event::DELETE | event::ISDIR, Some(&name));
     Ok(())
@@ -206,32 +219,56 @@ pub fn rename(cx: &FsContext, old_start: &Path, old_path: &[u8], new_start: &Pat
     {
         return Err(if mode == RenameMode::Exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
     }
-    check_remove(cx, &old_dir, source.inode())?;
-    match &target {
-        Some(target) => {
-            if Arc::ptr_eq(target.inode(), source.inode()) {
-                return Ok(());
-            }
-            check_remove(cx, &new_dir, target.inode())?;
-            check_kinds(source.inode(), target.inode(), mode)?;
-            if target.is_mount_point() {
-                return Err(Errno::EBUSY);
-            }
-        }
-        None => drop(check_add(cx, &new_dir)?),
+    if let Some(target) = &target
+        && Arc::ptr_eq(target.inode(), source.inode())
+    {
+        // Two names of one file, or one name: nothing to do.
+        return Ok(());
     }
-    if source.is_mount_point() {
-        return Err(Errno::EBUSY);
-    }
+    check_rename(cx, (&old_dir, &source), (&new_dir, target.as_ref()), mode)?;
+    let seen = (old_dir.dentry.changes(), new_dir.dentry.changes());
     old_dir.inode().rename(&old_name, new_dir.inode(), &new_name, mode)?;
-    if mode == RenameMode::Exchange {
-        old_dir.dentry.exchanged(&old_name, &new_dir.dentry, &new_name);
-    } else {
-        old_dir.dentry.moved(&old_name, &new_dir.dentry, &new_name);
+    match &target {
+        Some(target) if mode == RenameMode::Exchange => {
+            old_dir.dentry.exchanged(&old_name, &source, &new_dir.dentry, &new_name, target, seen);
+        }
+        _ => old_dir.dentry.moved(&old_name, &source, &new_dir.dentry, &new_name, seen),
     }
     tell_renamed(&old_dir, &old_name, &new_dir, &new_name, source.inode());
-    if let (Some(target), RenameMode::Replace) = (&target, mode) {
-        tell(target.inode(), event::DELETE_SELF, None);
+    match (&target, mode) {
+        (Some(target), RenameMode::Exchange) => tell_renamed(&new_dir, &new_name, &old_dir, &old_name, target.inode()),
+        (Some(target), _) => tell_unlinked(target.inode()),
+        (None, _) => {}
+    }
+    Ok(())
+}
+
+/// Rights and kinds of a rename. A directory that gets a new parent is written to: its ".." changes.
+fn check_rename(cx: &FsContext, from: (&Path, &Arc<Dentry>), to: (&Path, Option<&Arc<Dentry>>), mode: RenameMode) -> Result<()> {
+    let ((old_dir, source), (new_dir, target)) = (from, to);
+    check_remove(cx, old_dir, source.inode())?;
+    match target {
+        Some(target) => {
+            check_remove(cx, new_dir, target.inode())?;
+            check_kinds(source.inode(), target.inode(), mode)?;
+        }
+        None => drop(check_add(cx, new_dir)?),
+    }
+    if !Arc::ptr_eq(&old_dir.dentry, &new_dir.dentry) {
+        check_new_parent(cx, old_dir, source)?;
+        if let (Some(target), RenameMode::Exchange) = (target, mode) {
+            check_new_parent(cx, new_dir, target)?;
+        }
+    }
+    if source.is_mount_point() || target.is_some_and(|t| t.is_mount_point()) {
+        return Err(Errno::EBUSY);
+    }
+    Ok(())
+}
+
+fn check_new_parent(cx: &FsContext, dir: &Path, moved: &Arc<Dentry>) -> Result<()> {
+    if moved.inode().kind() == FileKind::Directory {
+        check(cx, &Path::new(dir.mount.clone(), moved.clone()), Access::WRITE)?;
     }
     Ok(())
 }

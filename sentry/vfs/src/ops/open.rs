@@ -6,14 +6,15 @@ use bitflags::bitflags;
 use sentry_abi::{Errno, FileKind, Mode, Result};
 use sentry_auth::Access;
 
-use super::{check, check_add, event, is_owner, new_ownership, tell};
-use crate::attr::{Attr, AttrChange};
+use super::change::truncate_to;
+use super::{check, check_add, event, is_owner, new_ownership, notify, tell};
+use crate::attr::Attr;
 use crate::caller::{Caller, FsContext};
 use crate::file_description::{FileDescription, StatusFlags};
 use crate::inode::{NewNode, OpenHow};
 use crate::mount::MountFlags;
 use crate::path::Path;
-use crate::walk::{Follow, Walk, resolve, resolve_parent};
+use crate::walk::{Follow, Walk, may_follow, resolve, resolve_parent_within};
 
 bitflags! {
     /// Flags of open(2) besides the access mode, x86-64 numbers.
@@ -75,6 +76,9 @@ pub fn open(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flag
         }
         return Ok(FileDescription::path_only(at, flags.bits() & (OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW).bits()));
     }
+    if flags.contains(OpenFlags::CREATE | OpenFlags::DIRECTORY) && !flags.contains(OpenFlags::TEMPORARY) {
+        return Err(Errno::EINVAL);
+    }
     if flags.contains(OpenFlags::TEMPORARY) {
         return open_unnamed(cx, caller, start, path, flags, mode, walk);
     }
@@ -86,20 +90,14 @@ pub fn open(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flag
 }
 
 fn create(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flags: OpenFlags, mode: Mode, walk: Walk) -> Result<Arc<FileDescription>> {
+    let base = start;
     let mut start = start.clone();
     let mut path = path.to_vec();
     // A link as the last component is followed by hand: what it names may have to be made.
     for _ in 0..40 {
-        let (dir, name, slash) = resolve_parent(cx, &start, &path, walk)?;
+        let (dir, name, slash) = resolve_parent_within(cx, base, &start, &path, walk)?;
         if slash || name.is_empty() || name == b"." || name == b".." {
-            let at = resolve(cx, &start, &path, Follow::Yes, walk)?;
-            return if flags.contains(OpenFlags::EXCLUSIVE) {
-                Err(Errno::EEXIST)
-            } else if at.inode().kind() == FileKind::Directory {
-                Err(Errno::EISDIR)
-            } else {
-                open_path(cx, caller, &at, flags)
-            };
+            return Err(if flags.contains(OpenFlags::EXCLUSIVE) && !slash { Errno::EEXIST } else { Errno::EISDIR });
         }
         match dir.dentry.child(&name) {
             Ok(_) if flags.contains(OpenFlags::EXCLUSIVE) => return Err(Errno::EEXIST),
@@ -112,6 +110,7 @@ fn create(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flags:
                     if let Some(target) = at.inode().magic_target() {
                         return open_path(cx, caller, &target?, flags);
                     }
+                    may_follow(&cx.credentials, &dir.inode().attr()?, at.inode())?;
                     path = at.inode().read_link()?;
                     start = dir;
                     continue;
@@ -132,14 +131,16 @@ fn create(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flags:
 fn make(cx: &FsContext, dir: &Path, name: &[u8], mode: Mode) -> Result<Path> {
     let dir_attr = check_add(cx, dir)?;
     let (uid, gid, mode) = new_ownership(cx, &dir_attr, FileKind::Regular, mode.masked(cx.umask));
+    let seen = dir.dentry.changes();
     let inode = dir.inode().create(name, &NewNode { kind: FileKind::Regular, mode, uid, gid, rdev: 0 })?;
-    let dentry = dir.dentry.adopt(name, inode);
+    let dentry = dir.dentry.adopt_new(name, inode, seen);
     tell(dir.inode(), event::CREATE, Some(name));
     Ok(Path::new(dir.mount.clone(), dentry))
 }
 
 fn open_unnamed(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flags: OpenFlags, mode: Mode, walk: Walk) -> Result<Arc<FileDescription>> {
-    if !flags.access().1 {
+    // O_TMPFILE has O_DIRECTORY in it, so that old kernels refuse it.
+    if !flags.access().1 || !flags.contains(OpenFlags::DIRECTORY) || flags.contains(OpenFlags::CREATE) {
         return Err(Errno::EINVAL);
     }
     let dir = resolve(cx, start, path, Follow::Yes, walk)?;
@@ -148,7 +149,7 @@ fn open_unnamed(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], 
     let inode = dir.inode().create_unnamed(&NewNode { kind: FileKind::Regular, mode, uid, gid, rdev: 0 })?;
     let name = format!("/#{}", inode.attr()?.ino).into_bytes();
     let dentry = crate::dentry::Dentry::pseudo(dir.dentry.fs().clone(), inode, [name.as_slice(), b" (deleted)"].concat());
-    open_checked(cx, caller, &Path::new(dir.mount.clone(), dentry), flags, true)
+    open_checked(cx, caller, &Path::new(dir.mount.clone(), dentry), flags - OpenFlags::DIRECTORY, true)
 }
 
 /// Opens a place that is known, with all checks.
@@ -162,8 +163,8 @@ fn open_checked(cx: &FsContext, caller: &dyn Caller, at: &Path, flags: OpenFlags
     let (read, write) = flags.access();
     match kind {
         FileKind::Symlink => return Err(Errno::ELOOP),
-        FileKind::Socket => return Err(Errno::ENXIO),
-        FileKind::Directory if write || flags.contains(OpenFlags::CREATE) => return Err(Errno::EISDIR),
+        FileKind::Socket if !at.inode().opens_itself() => return Err(Errno::ENXIO),
+        FileKind::Directory if write || flags.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) => return Err(Errno::EISDIR),
         FileKind::CharDevice | FileKind::BlockDevice if at.mount.flags().contains(MountFlags::NO_DEV) => return Err(Errno::EACCES),
         _ => {}
     }
@@ -180,7 +181,7 @@ fn open_checked(cx: &FsContext, caller: &dyn Caller, at: &Path, flags: OpenFlags
     let truncated = flags.contains(OpenFlags::TRUNCATE) && kind == FileKind::Regular && !made;
     let how = OpenHow { read, write, truncated, nonblocking: flags.contains(OpenFlags::NONBLOCK) };
     let ops = match kind {
-        FileKind::Fifo => cx.special.open_fifo(at.inode(), &how)?,
+        FileKind::Fifo if !at.inode().opens_itself() => cx.special.open_fifo(at.inode(), &how)?,
         FileKind::CharDevice | FileKind::BlockDevice => {
             let attr = at.inode().attr()?;
             match at.inode().clone().open(&how, caller) {
@@ -190,13 +191,15 @@ fn open_checked(cx: &FsContext, caller: &dyn Caller, at: &Path, flags: OpenFlags
         }
         _ => {
             if truncated {
-                at.inode().set_attr(&AttrChange { size: Some(0), ..AttrChange::default() })?;
-                tell(at.inode(), event::MODIFY, None);
+                truncate_to(cx, at, 0)?;
             }
             at.inode().clone().open(&how, caller)?
         }
     };
-    tell(at.inode(), event::OPEN, None);
+    notify(at, event::OPEN);
+    if !flags.contains(OpenFlags::NO_CTTY) {
+        ops.claim_terminal(caller, read);
+    }
     let status = StatusFlags::from_bits_truncate(flags.bits());
     let kept = flags & (OpenFlags::LARGE_FILE | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW | OpenFlags::SYNC | OpenFlags::TEMPORARY);
     Ok(FileDescription::new(ops, at.clone(), read, write, status, (kept | OpenFlags::LARGE_FILE).bits()))

@@ -1,0 +1,145 @@
+//! execve(2): a new program in a new address space, under the same process id. fs/exec.c.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sentry_abi::{Errno, Mode, Result};
+use sentry_auth::Credentials;
+use sentry_mm::Mm;
+use sentry_platform::{GuestThread, Registers};
+use sentry_vfs::{FileDescription, MountFlags, Path};
+
+use super::{CurrentTask, SysResult, Task};
+use crate::limits::Resource;
+use crate::loader::{self, AuxIds, Entry, Program};
+
+/// A program to execute; the file has been resolved and opened by [`loader::open_program`].
+pub struct ExecRequest {
+    pub file: Arc<FileDescription>,
+    /// The name as given, or /dev/fd/N.
+    pub name: Vec<u8>,
+    pub argv: Vec<Vec<u8>>,
+    pub env: Vec<Vec<u8>>,
+}
+
+impl CurrentTask {
+    /// Replaces the program. On an error nothing has changed; on success the guest starts afresh.
+    pub fn exec(&mut self, request: ExecRequest) -> SysResult {
+        let mut argv = request.argv;
+        if argv.is_empty() {
+            // Linux since 5.18: an empty list becomes one empty string.
+            argv.push(Vec::new());
+        }
+        let stack_limit = self.limit(Resource::Stack);
+        let strings: Vec<Vec<u8>> = argv.iter().chain(&request.env).cloned().collect();
+        loader::check_strings(&strings, stack_limit)?;
+        drop(strings);
+        let cx = self.fs_context();
+        let program = loader::prepare(&cx, self, request.file, &request.name, argv)?;
+        let credentials = self.credentials_after(&program.path)?;
+        let (mut thread, mm, entry) = self.build(&program, &request.env, &credentials)?;
+        self.end_other_threads()?;
+        *thread.registers() = Registers::fresh(entry.rip, entry.rsp);
+        thread.reset_fp_state();
+        self.become_program(thread, mm, credentials, &program);
+        Ok(0)
+    }
+
+    fn build(&mut self, program: &Program, env: &[Vec<u8>], credentials: &Credentials) -> Result<(Box<dyn GuestThread>, Arc<Mm>, Entry)> {
+        let kernel = self.task.kernel.clone();
+        let mut thread = kernel.platform.new_space().map_err(|e| {
+            tracing::warn!(error = %e, "no address space for execve");
+            e.errno()
+        })?;
+        let mm = Mm::new(thread.space().clone(), kernel.mm_config(&self.task.group.limits()));
+        let c = credentials;
+        let secure = c.uid != c.euid || c.gid != c.egid;
+        let ids = AuxIds { uid: c.uid, euid: c.euid, gid: c.gid, egid: c.egid, secure };
+        match program.load(&mm, thread.as_mut(), env, &ids) {
+            Ok(entry) => Ok((thread, mm, entry)),
+            Err(errno) => {
+                thread.interrupter().kill();
+                Err(errno)
+            }
+        }
+    }
+
+    /// Set-id bits, unless the mount or no_new_privs says no.
+    fn credentials_after(&self, path: &Path) -> Result<Credentials> {
+        let old = self.task.credentials();
+        let attr = path.inode().attr()?;
+        let allowed = !path.mount.flags().contains(MountFlags::NO_SUID) && !old.no_new_privs;
+        let set_uid = (allowed && attr.mode.0 & Mode::SET_UID != 0).then_some(attr.uid);
+        let gid_bits = Mode::SET_GID | 0o010;
+        let set_gid = (allowed && attr.mode.0 & gid_bits == gid_bits).then_some(attr.gid);
+        Ok(old.after_exec(set_uid, set_gid))
+    }
+
+    /// de_thread(): all other tasks of the process end. `EAGAIN` when another one is at it already, or the process is ending.
+    fn end_other_threads(&mut self) -> Result<()> {
+        let others: Vec<Arc<Task>> = {
+            let mut state = self.task.group.state.lock();
+            if state.exit.is_some() || state.exec.is_some() {
+                return Err(Errno::EAGAIN);
+            }
+            state.exec = Some(self.task.tid());
+            state.tasks.iter().filter(|t| !Arc::ptr_eq(t, &self.task)).cloned().collect()
+        };
+        for task in &others {
+            task.must_exit.store(true, Ordering::SeqCst);
+        }
+        // The old host process, with all its threads, has done its work; this task's new thread is another's.
+        self.task.kill_host();
+        for task in &others {
+            task.kick();
+        }
+        let waited = self.block_killable(|waiter| {
+            if let Some(waiter) = waiter {
+                self.task.group.ended.add(waiter);
+            }
+            (self.task.group.state.lock().tasks.len() == 1).then_some(())
+        });
+        self.task.group.state.lock().exec = None;
+        waited.map_err(|_| Errno::EAGAIN)
+    }
+
+    fn become_program(&mut self, thread: Box<dyn GuestThread>, mm: Arc<Mm>, credentials: Credentials, program: &Program) {
+        let task = self.task.clone();
+        let privileged = credentials.euid != credentials.uid || credentials.egid != credentials.gid;
+        *task.interrupter.lock() = thread.interrupter();
+        let old_thread = std::mem::replace(&mut self.thread, thread);
+        let old_mm = std::mem::replace(&mut *task.mm.lock(), mm.clone());
+        self.mm = mm;
+        drop(old_thread);
+        drop(old_mm);
+        self.take_leaders_place();
+        task.set_credentials(credentials);
+        task.set_comm(&program.comm);
+        task.group.did_exec.store(true, Ordering::Relaxed);
+        task.group.dumpable.store(!privileged, Ordering::Relaxed);
+        let handlers = Arc::new(task.group.handlers().after_exec());
+        *task.group.handlers.lock() = handlers;
+        task.clear_child_tid.store(0, Ordering::Relaxed);
+        task.robust_list.store(0, Ordering::Relaxed);
+        task.parent_death_signal.store(0, Ordering::Relaxed);
+        task.group.timers.after_exec();
+        self.reset_alt_stack();
+        self.restart = None;
+        self.interrupted = None;
+        let files = task.files();
+        let own = if Arc::strong_count(&files) > 2 { Arc::new(files.fork()) } else { files };
+        own.close_marked();
+        task.set_files(own);
+        self.keep_registers();
+        task.finish_vfork();
+    }
+
+    /// A thread that was not the leader takes the leader's number.
+    fn take_leaders_place(&self) {
+        let (tid, leader) = (self.task.tid(), self.task.pid());
+        if tid != leader {
+            self.task.tid.store(leader, Ordering::Release);
+            self.task.kernel.processes.rename_task(&self.task, tid, leader);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The life of a task: run guest code, serve what it asks for, deliver signals, until it ends.
+
+use std::sync::atomic::Ordering;
+
+use sentry_abi::{Errno, SigInfo, Signal};
+use sentry_platform::{Exit, FaultInfo, HostExit};
+use sentry_sync::Parker;
+
+use super::current::{Ended, Native};
+use super::{CurrentTask, Restart, RunState, Stop, SysResult};
+use crate::thread_group::ExitStatus;
+
+/// Stack of a task's sentry thread. Nothing recurses on guest input.
+const STACK_SIZE: usize = 512 * 1024;
+
+/// Starts a thread of the sentry that runs this task to its end.
+pub(crate) fn spawn(current: CurrentTask) -> std::io::Result<()> {
+    let name = format!("task-{}", current.task.tid());
+    std::thread::Builder::new().name(name).stack_size(STACK_SIZE).spawn(move || current.run()).map(drop)
+}
+
+impl CurrentTask {
+    /// Runs to the task's end.
+    pub(crate) fn run(mut self) {
+        // The thread is new: nobody has set it before.
+        let _ = self.task.parker.set(Parker::current());
+        while self.return_to_guest() {
+            self.task.in_guest.store(true, Ordering::SeqCst);
+            // A signal that came before the flag was set has not interrupted anybody.
+            if self.task.has_work() {
+                self.task.in_guest.store(false, Ordering::SeqCst);
+                continue;
+            }
+            let exit = self.thread.run();
+            self.task.in_guest.store(false, Ordering::SeqCst);
+            self.handle(exit);
+        }
+        self.task.set_run_state(RunState::Dead);
+        self.finish();
+    }
+
+    fn handle(&mut self, exit: Exit) {
+        match exit {
+            Exit::Syscall => {
+                self.registers_set = false;
+                let kernel = self.task.kernel.clone();
+                let result = kernel.system_calls.call(self);
+                self.complete(result);
+            }
+            Exit::Fault(info) => self.fault(&info),
+            Exit::Interrupted => {}
+            Exit::InterruptedWait { timed } => {
+                let restart = if timed { Restart::Block } else { Restart::IfAllowed };
+                self.interrupted = Some((restart, Native::Platform));
+            }
+            Exit::Gone(how) => self.host_gone(how),
+        }
+    }
+
+    /// Puts a call's result where the guest will find it, or lets a signal decide first.
+    fn complete(&mut self, result: SysResult) {
+        if self.registers_set || self.ended.is_some() {
+            return;
+        }
+        match result {
+            Ok(value) => self.thread.set_result(value),
+            Err(Stop::Fail(errno)) => self.thread.set_result(errno.as_result()),
+            Err(Stop::Restart(restart)) => self.interrupted = Some((restart, Native::Sentry)),
+        }
+    }
+
+    fn fault(&mut self, info: &FaultInfo) {
+        let signal = Signal::new(info.signo as u64).unwrap_or(Signal::SIGSEGV);
+        self.force_signal(SigInfo::fault(signal, info.code, info.addr), Some(*info));
+    }
+
+    /// The host process died: killed by the host (SIGKILL, OOM), or by us because the guest process ends.
+    fn host_gone(&mut self, how: HostExit) {
+        self.ended = Some(Ended::HostGone);
+        if self.task.is_doomed() {
+            return;
+        }
+        let signal = match how {
+            HostExit::Signal(number) => Signal::new(number as u64).unwrap_or(Signal::SIGKILL),
+            HostExit::Code(_) => Signal::SIGKILL,
+        };
+        tracing::warn!(pid = self.task.pid(), ?how, "the host ended a guest process");
+        self.task.group.kill_all(ExitStatus::Signaled { signal, core: false });
+    }
+
+    /// Looks at everything that must happen before guest code runs again; false when it never will.
+    fn return_to_guest(&mut self) -> bool {
+        loop {
+            if self.ended.is_some() || self.task.is_doomed() {
+                return false;
+            }
+            if self.stop_if_asked() {
+                continue;
+            }
+            if !self.task.has_work() {
+                break;
+            }
+            if !self.deliver_signal() {
+                break;
+            }
+        }
+        self.finish_interrupted_call();
+        self.restore_mask();
+        !(self.ended.is_some() || self.task.is_doomed())
+    }
+}
+
+impl From<super::BlockError> for Stop {
+    /// The usual meaning: interrupted calls restart if the handler allows it; a time-out is `ETIMEDOUT`.
+    fn from(error: super::BlockError) -> Stop {
+        match error {
+            super::BlockError::Interrupted => Stop::Restart(Restart::IfAllowed),
+            super::BlockError::TimedOut => Stop::Fail(Errno::ETIMEDOUT),
+        }
+    }
+}

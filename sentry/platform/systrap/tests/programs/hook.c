@@ -1,0 +1,3 @@
+#include <unistd.h>
+#include <sys/syscall.h>
+int main(void) { syscall(1000); _exit(*(volatile char *)0x500000000003); }

@@ -1,0 +1,4 @@
+//! Memory.
+
+pub mod map;
+pub mod process;

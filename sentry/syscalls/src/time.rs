@@ -1,0 +1,5 @@
+//! Clocks, sleeping, timers.
+
+pub mod clock;
+pub mod sleep;
+pub mod timer;
