@@ -29,7 +29,7 @@ pub fn boot() -> ! {
 fn serve() -> anyhow::Result<()> {
     sentry_confine::hide("runsc-gofer")?;
     let boot = GoferBoot::read(sentry_confine::take(BOOT_FD)?)?;
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_writer(io::stderr).with_ansi(false).init();
     let profile = Profile::gofer()?;
     let channels = boot.channels.iter().map(|fd| sentry_confine::take(*fd)).collect::<Result<Vec<_>, _>>()?;
     let trees = boot.trees.iter().enumerate().map(|(index, tree)| open_tree(index, tree)).collect::<anyhow::Result<Vec<_>>>()?;

@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use runsc_control::{BOOT_FD, NETSTACK, STATUS, SentryBoot, StatusFailed, StatusReady};
 use sentry_confine::Profile;
+use sentry_fs_hostfd::Poller;
+use sentry_kernel::cpu::Features;
 use sentry_ipc::{Channel, ChannelPool};
 
 use crate::control::{ControlServer, SandboxControl};
@@ -29,6 +31,10 @@ pub(crate) struct Handles {
     pub netstack: Channel,
     /// For `sentry_platform_systrap::zygote::receive`.
     pub zygote: OwnedFd,
+    /// Made before the filter forbids it.
+    pub poller: Arc<Poller>,
+    /// Asked before the filter forbids it.
+    pub cpu: Features,
 }
 
 /// What the wiring makes: a created container.
@@ -60,7 +66,7 @@ fn prepare() -> anyhow::Result<(Arc<Channel>, SentryBoot)> {
     sentry_confine::hide("runsc-sentry")?;
     let boot = SentryBoot::read(sentry_confine::take(BOOT_FD)?)?;
     let status = Arc::new(Channel::new(sentry_confine::take(boot.fds.status)?));
-    let level = if boot.config.debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    let level = if boot.config.debug { tracing::Level::DEBUG } else { tracing::Level::ERROR };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
     Ok((status, boot))
 }
@@ -69,8 +75,10 @@ fn bring_up(boot: SentryBoot, status: &Arc<Channel>) -> anyhow::Result<std::conv
     status.hello(STATUS).context("greet runsc")?;
     // glibc sets signal handlers of its own with the first thread, which the filter forbids.
     std::thread::spawn(|| {}).join().map_err(|_| anyhow::anyhow!("cannot start a thread"))?;
+    let cpu = sentry_kernel::cpu::features();
+    let poller = Poller::new().context("prepare to wait for host files")?;
     sentry_confine::lock_down(&Profile::sentry()?)?;
-    let (handles, control_socket) = take_handles(&boot)?;
+    let (handles, control_socket) = take_handles(&boot, poller, cpu)?;
     // Copies: their peers' death shows on them, whoever uses the originals.
     let mut watched = monitor::Watched::default();
     for channel in handles.gofer.channels() {
@@ -92,7 +100,7 @@ fn bring_up(boot: SentryBoot, status: &Arc<Channel>) -> anyhow::Result<std::conv
     process::exit(0)
 }
 
-fn take_handles(boot: &SentryBoot) -> anyhow::Result<(Handles, OwnedFd)> {
+fn take_handles(boot: &SentryBoot, poller: Arc<Poller>, cpu: Features) -> anyhow::Result<(Handles, OwnedFd)> {
     let take = |fd: i32| sentry_confine::take(fd);
     let fds = &boot.fds;
     let netstack = Channel::new(take(fds.netstack)?);
@@ -103,6 +111,8 @@ fn take_handles(boot: &SentryBoot) -> anyhow::Result<(Handles, OwnedFd)> {
         gofer: ChannelPool::new(fds.gofer.iter().map(|fd| take(*fd)).collect::<Result<_, _>>()?),
         netstack,
         zygote: take(fds.zygote)?,
+        poller,
+        cpu,
     };
     Ok((handles, take(fds.control)?))
 }

@@ -129,7 +129,7 @@ fn accept_all(listener: &OwnedFd, uid: u32, shared: &Arc<Shared>) {
 fn serve(mut server: Server, shared: &Shared) -> Result<(), IpcError> {
     server.greet(CONTROL)?;
     loop {
-        let request = match server.next() {
+        let request = match server.next_request() {
             Ok(request) => request,
             Err(IpcError::Closed) => return Ok(()),
             Err(error) => return Err(error),

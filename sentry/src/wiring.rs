@@ -1,86 +1,95 @@
-//! Puts the crates of the kernel together. For now a container whose process ends at once, so that everything around it can be tried.
+//! Puts the crates of the kernel together: platform, file systems, kernel, and what runsc may ask of the container.
 
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+mod container;
+mod devices;
+mod mounts;
+mod sessions;
+
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use runsc_control::{ExitStatus, SentryBoot, SignalTarget, StartFailed, StateReply, Status};
+use gofer_client::GoferClient;
+use runsc_control::{PlatformKind, SentryBoot};
+use sentry_fs_anonfs::AnonFs;
+use sentry_fs_hostfd::HostFs;
+use sentry_fs_pipefs::Pipes;
+use sentry_fs_tmpfs::memfd::Memfds;
+use sentry_fs_tty::Terminals;
+use sentry_kernel::{Kernel, KernelParts};
+use sentry_memory::{FileSource, MemfdSource};
+use sentry_platform::Platform;
+use sentry_platform_systrap::{Reaper, SystrapPlatform, zygote};
+use sentry_syscalls::{FileServices, System};
+use sentry_time::{ClockId, TimerQueue};
 
 use crate::boot::{Created, Handles};
-use crate::control::SandboxControl;
+use devices::{Clock, DeviceNumbers, Specials};
+use sessions::Sessions;
+
+/// Most guest threads of one sandbox.
+const MAX_TASKS: u64 = 15_000;
 
 pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created> {
-    let zygote = receive_zygote(&handles.zygote).context("take over the zygote")?;
-    let sleeps = boot.process.args.first().is_some_and(|arg| arg == b"sleep");
-    let control = Arc::new(Trivial {
-        sleeps,
-        state: Mutex::new(None),
-        ended: Condvar::new(),
-        started: Mutex::new(false),
-        _handles: Mutex::new(handles),
+    let Handles { stdio, terminal, gofer, netstack, zygote: zygote_socket, poller, cpu } = handles;
+    let handles = zygote::receive(zygote_socket.as_fd()).context("take over the zygote")?;
+    let zygote_pidfd = handles.pidfd.try_clone().context("copy the zygote's descriptor")?;
+    let platform = make_platform(boot.config.platform, handles)?;
+    let client = GoferClient::over(gofer).context("greet the gofer")?;
+    let source: Arc<dyn FileSource> = Arc::new(MemfdSource);
+    let clock: Clock = Arc::new(|| ClockId::Realtime.now());
+    let numbers = Arc::new(DeviceNumbers::default());
+    let timers = TimerQueue::new();
+    // The kernel needs parts that need the kernel: those find it here, once it is there.
+    let late: Arc<OnceLock<Arc<Kernel>>> = Arc::default();
+    let sessions = Arc::new(Sessions::new(late.clone()));
+    let terminals = Terminals::new(sessions.clone(), timers.clone());
+    sessions.set_terminals(&terminals);
+    let pipes = Arc::new(Pipes::new(numbers.next(), clock.clone()));
+    let host = HostFs::new(numbers.next(), poller);
+    let specials = Arc::new(Specials::new(pipes.clone(), terminals.clone(), host.clone()));
+    let memfds = Arc::new(Memfds::new(numbers.next(), source.clone(), clock.clone()).context("prepare memfds")?);
+    let builder = Arc::new(mounts::Builder {
+        client,
+        source: source.clone(),
+        clock,
+        numbers: numbers.clone(),
+        terminals: terminals.clone(),
+        facts: boot.config.host.clone(),
+        kernel: late.clone(),
+        specials: specials.clone(),
     });
-    Ok(Created { control, zygote })
+    let files = FileServices::new(pipes, memfds, builder.clone());
+    let anon = AnonFs::new(numbers.next());
+    let system = Arc::new(System::new(files, sentry_net::NetNamespace::new(numbers.next())));
+    system.set_trace(boot.config.strace);
+    let kernel = Kernel::new(KernelParts {
+        platform,
+        system_calls: system,
+        special: specials,
+        terminals: sessions,
+        file_source: source,
+        anon,
+        timers,
+        hostname: boot.hostname.clone(),
+        max_tasks: MAX_TASKS,
+        memory_total: boot.config.host.memory,
+        cpu,
+        cpus: boot.config.host.cpus,
+    });
+    late.set(kernel.clone()).map_err(|_| anyhow::anyhow!("the kernel was made twice"))?;
+    let namespace = builder.namespace(&boot).context("mount the container's file systems")?;
+    let control =
+        container::Container::new(kernel, namespace, boot, host.import_stdio(stdio).context("take over stdio")?, terminal, netstack)?;
+    Ok(Created { control: Arc::new(control), zygote: Some(zygote_pidfd) })
 }
 
-fn receive_zygote(socket: &OwnedFd) -> anyhow::Result<Option<OwnedFd>> {
-    Ok(Some(sentry_platform_systrap::zygote::receive(socket.as_fd())?.pidfd))
-}
-
-struct Trivial {
-    sleeps: bool,
-    state: Mutex<Option<ExitStatus>>,
-    ended: Condvar,
-    started: Mutex<bool>,
-    _handles: Mutex<Handles>,
-}
-
-impl Trivial {
-    fn end(&self, status: ExitStatus) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-        self.ended.notify_all();
-    }
-}
-
-impl SandboxControl for Trivial {
-    fn start(&self) -> Result<(), StartFailed> {
-        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        if !self.sleeps {
-            self.end(ExitStatus::Code(42));
+fn make_platform(kind: PlatformKind, handles: zygote::ZygoteHandles) -> anyhow::Result<Arc<dyn Platform>> {
+    match kind {
+        PlatformKind::Systrap => {
+            let reaper = Reaper::start().context("start the reaper")?;
+            Ok(SystrapPlatform::adopt(handles, &reaper).context("adopt the zygote")?)
         }
-        Ok(())
-    }
-
-    fn state(&self) -> StateReply {
-        let exit = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let started = *self.started.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = match (exit, started) {
-            (Some(_), _) => Status::Stopped,
-            (None, true) => Status::Running,
-            (None, false) => Status::Created,
-        };
-        StateReply { status, exit }
-    }
-
-    fn signal(&self, signal: u8, _target: SignalTarget) -> Result<(), u16> {
-        self.end(ExitStatus::Signal(signal));
-        Ok(())
-    }
-
-    fn wait(&self) -> ExitStatus {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            match *state {
-                Some(status) => return status,
-                None => state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        }
-    }
-
-    fn resize_terminal(&self, _rows: u16, _columns: u16) -> Result<(), u16> {
-        Err(25)
-    }
-
-    fn pids(&self) -> Vec<i32> {
-        vec![1]
+        PlatformKind::Ptrace => anyhow::bail!("the ptrace platform is not available in this build"),
     }
 }

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/random.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -62,9 +62,12 @@ pub struct GoferClient {
 }
 
 impl GoferClient {
-    /// Greets on every channel.
     pub fn connect(sockets: Vec<OwnedFd>) -> Result<Arc<GoferClient>, IpcError> {
-        let pool = ChannelPool::new(sockets);
+        GoferClient::over(ChannelPool::new(sockets))
+    }
+
+    /// Greets on every channel.
+    pub fn over(pool: ChannelPool) -> Result<Arc<GoferClient>, IpcError> {
         pool.hello(PROTOCOL)?;
         let (release, released) = mpsc::channel();
         Ok(Arc::new(GoferClient {

@@ -119,6 +119,26 @@ impl StateRoot {
         }
     }
 
+    /// Removes containers whose id starts with `prefix`, whose sentry is dead and that nobody holds: a killed runsc could not do it.
+    pub fn sweep(&self, prefix: &str) -> Result<(), StateError> {
+        for entry in fs::read_dir(&self.0).map_err(host(&self.0))? {
+            let name = entry.map_err(host(&self.0))?.file_name();
+            let Some(id) = name.to_str().filter(|name| name.starts_with(prefix)).and_then(|name| name.parse::<ContainerId>().ok()) else {
+                continue;
+            };
+            let dead = match self.read(&id) {
+                Ok(record) => !record.sentry.is_alive(),
+                Err(StateError::Missing(_)) => true,
+                Err(_) => false,
+            };
+            // Others may sweep at the same time, or have just made the directory: then there is nothing to do.
+            if dead && let Ok(Some(container)) = Container::lock(&id, self.0.join(id.as_str())) {
+                let _ = container.remove();
+            }
+        }
+        Ok(())
+    }
+
     /// A container's record, without waiting.
     pub fn read(&self, id: &ContainerId) -> Result<Record, StateError> {
         let path = self.0.join(id.as_str()).join(RECORD);

@@ -21,6 +21,7 @@ pub(crate) fn run(global: &Global, arguments: &Do) -> Result<u8, Failure> {
     let created = (|| {
         foreground::hold_signals()?;
         let root = state_root(global)?;
+        root.sweep(PREFIX)?;
         let creation = Creation {
             global,
             id: fresh_id()?,
@@ -36,10 +37,13 @@ pub(crate) fn run(global: &Global, arguments: &Do) -> Result<u8, Failure> {
     foreground::run(created.map_err(|error: anyhow::Error| Failure::from(error).with_code(128))?, None)
 }
 
+/// How the ids of these containers begin.
+const PREFIX: &str = "do-";
+
 fn fresh_id() -> anyhow::Result<ContainerId> {
     let mut random = [0; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).context("draw an id")?;
-    Ok(format!("do-{:016x}", u64::from_le_bytes(random)).parse()?)
+    Ok(format!("{PREFIX}{:016x}", u64::from_le_bytes(random)).parse()?)
 }
 
 fn plan(arguments: &Do) -> anyhow::Result<Translated> {

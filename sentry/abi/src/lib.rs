@@ -7,6 +7,7 @@
 
 pub mod errno;
 pub mod file;
+pub mod message;
 pub mod nr;
 pub mod signal;
 pub mod stat;

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::{Call, Hello, IpcError, Protocol, codec, frame};
 
+/// A reply with the descriptors that came with it.
+type Replied<C> = Result<(<C as Call>::Reply, Vec<OwnedFd>), IpcError>;
+
 /// One socket to a peer that answers calls, one at a time.
 ///
 /// Any number of threads may call; they take turns (a mutex held over the whole exchange, the one lock that is: it guards nothing but the
@@ -39,12 +42,12 @@ impl Channel {
     }
 
     /// Sends `call` with copies of `fds`, waits for the reply and the descriptors that came with it (close-on-exec, at most [`crate::MAX_FDS`]).
-    pub fn call_with_fds<C: Call>(&self, call: &C, fds: &[BorrowedFd<'_>]) -> Result<(C::Reply, Vec<OwnedFd>), IpcError> {
+    pub fn call_with_fds<C: Call>(&self, call: &C, fds: &[BorrowedFd<'_>]) -> Replied<C> {
         self.call_locked(&mut self.lock(), call, fds)
     }
 
     /// The same when no other thread is in a call, else nothing.
-    pub(crate) fn try_call<C: Call>(&self, call: &C, fds: &[BorrowedFd<'_>]) -> Option<Result<(C::Reply, Vec<OwnedFd>), IpcError>> {
+    pub(crate) fn try_call<C: Call>(&self, call: &C, fds: &[BorrowedFd<'_>]) -> Option<Replied<C>> {
         let mut exchange = match self.exchange.try_lock() {
             Ok(guard) => guard,
             Err(std::sync::TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -58,7 +61,7 @@ impl Channel {
         exchange: &mut Exchange,
         call: &C,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<(C::Reply, Vec<OwnedFd>), IpcError> {
+    ) -> Replied<C> {
         if exchange.broken {
             return Err(IpcError::Broken);
         }
@@ -78,7 +81,7 @@ impl Channel {
         reply
     }
 
-    fn reply<C: Call>(&self, exchange: &mut Exchange) -> Result<(C::Reply, Vec<OwnedFd>), IpcError> {
+    fn reply<C: Call>(&self, exchange: &mut Exchange) -> Replied<C> {
         let incoming = frame::receive(self.socket.as_fd(), &mut exchange.packet)?;
         if incoming.tag != C::TAG {
             return Err(IpcError::WrongReply { asked: C::TAG, got: incoming.tag });

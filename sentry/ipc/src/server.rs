@@ -33,7 +33,7 @@ impl Server {
 
     /// Waits for the greeting and answers it with our protocol, also when the peer's is another (so that it can say so), which then is an error.
     pub fn greet(&mut self, ours: Protocol) -> Result<(), IpcError> {
-        let request = self.next()?;
+        let request = self.next_request()?;
         if request.tag != Hello::TAG {
             return Err(IpcError::UnknownCall(request.tag));
         }
@@ -52,7 +52,7 @@ impl Server {
             Err(error) => return Err(error),
         }
         loop {
-            let request = match self.next() {
+            let request = match self.next_request() {
                 Ok(request) => request,
                 Err(IpcError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
@@ -67,7 +67,7 @@ impl Server {
     }
 
     /// Waits for the next call.
-    pub fn next(&mut self) -> Result<Request, IpcError> {
+    pub fn next_request(&mut self) -> Result<Request, IpcError> {
         let frame::Incoming { tag, data, fds } = frame::receive(self.socket.as_fd(), &mut self.packet)?;
         Ok(Request { tag, data, fds })
     }

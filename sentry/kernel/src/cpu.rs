@@ -11,6 +11,7 @@ pub struct Features {
     pub min_signal_stack: u64,
 }
 
+/// Asks the host, by calls that the sentry may make only before it is locked down.
 pub fn features() -> Features {
     let (hwcap, hwcap2) = rustix::param::linux_hwcap();
     Features {

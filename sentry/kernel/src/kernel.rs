@@ -12,6 +12,7 @@ use sentry_sync::{Events, Level, Mutex, Parker, WaitQueue, Waiter};
 use sentry_time::TimerQueue;
 use sentry_vfs::SpecialFiles;
 
+use crate::cpu::Features;
 use crate::fd_table::FdTable;
 use crate::fs_state::{FsState, Places};
 use crate::limits::{Limits, Resource};
@@ -38,6 +39,10 @@ pub trait SystemCalls: Send + Sync {
 pub trait Terminals: Send + Sync {
     /// The leader of `session` has ended: hang up its controlling terminal (SIGHUP, SIGCONT to the foreground group).
     fn session_leader_ended(&self, terminal: u64, session: i32);
+    /// Its device number, for /proc/pid/stat.
+    fn device(&self, terminal: u64) -> u64;
+    /// Its foreground process group, -1 for none.
+    fn foreground(&self, terminal: u64) -> i32;
 }
 
 /// What a kernel is made with.
@@ -54,6 +59,9 @@ pub struct KernelParts {
     pub max_tasks: u64,
     /// What guests are told of the machine's memory, in bytes.
     pub memory_total: u64,
+    pub cpu: Features,
+    /// Processors that guests may use.
+    pub cpus: u32,
 }
 
 /// What guests are told of memory, in bytes.
@@ -75,6 +83,8 @@ pub struct Kernel {
     pub uts: Uts,
     pub max_tasks: u64,
     memory_total: u64,
+    pub cpu: Features,
+    pub cpus: u32,
     /// CLOCK_BOOTTIME when the sandbox began, ns.
     pub boot_ns: i64,
     init_status: Mutex<Option<ExitStatus>>,
@@ -110,6 +120,8 @@ impl Kernel {
             uts: Uts::new(&parts.hostname),
             max_tasks: parts.max_tasks,
             memory_total: parts.memory_total,
+            cpu: parts.cpu,
+            cpus: parts.cpus.max(1),
             boot_ns: sentry_time::ClockId::Boottime.now_ns(),
             init_status: Mutex::new(Level::Control, None),
             init_ended: WaitQueue::new(),
@@ -160,7 +172,7 @@ impl Kernel {
         let file = loader::open_program(&cx, &current, &init.path)?;
         let program = loader::prepare(&cx, &current, file, &init.name, init.argv)?;
         let creds = task.credentials();
-        let ids = AuxIds { uid: creds.uid, euid: creds.euid, gid: creds.gid, egid: creds.egid, secure: false };
+        let ids = AuxIds { uid: creds.uid, euid: creds.euid, gid: creds.gid, egid: creds.egid, secure: false, cpu: self.cpu };
         let entry = {
             let (mm, thread) = current.mm_and_thread();
             program.load(&mm.clone(), thread, &init.env, &ids)?
@@ -180,6 +192,11 @@ impl Kernel {
     pub(crate) fn init_ended(&self, status: ExitStatus) {
         *self.init_status.lock() = Some(status);
         self.init_ended.wake_all();
+    }
+
+    /// The container is ended before its first process was started.
+    pub fn end_before_start(&self, signal: Signal) {
+        self.init_ended(ExitStatus::Signaled { signal, core: false });
     }
 
     /// The first process's end, if it has come.

@@ -47,6 +47,7 @@ pub struct AuxIds {
     pub gid: u32,
     pub egid: u32,
     pub secure: bool,
+    pub cpu: crate::cpu::Features,
 }
 
 /// Opens `path` for execution: regular, executable, on a mount that allows it. `EACCES`, `ENOENT` ….

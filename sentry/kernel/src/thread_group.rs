@@ -74,6 +74,8 @@ pub struct GroupState {
     pub stop: StopState,
     /// All tasks have ended; the parent has not waited yet.
     pub zombie: Option<ExitStatus>,
+    /// What the process was called when its last task ended.
+    pub last_comm: Vec<u8>,
     /// Of tasks that have ended.
     pub usage: Usage,
     pub children_usage: Usage,
@@ -116,6 +118,7 @@ impl ThreadGroup {
                     exec: None,
                     stop: StopState::default(),
                     zombie: None,
+                    last_comm: Vec::new(),
                     usage: Usage::default(),
                     children_usage: Usage::default(),
                 },

@@ -44,8 +44,8 @@ fn last_errno() -> Errno {
     Errno::from_host(io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
-/// Contents at most this long stay on the heap.
-const HEAP_LIMIT: u64 = 16 * 1024;
+/// Contents at most this long stay on the heap: a descriptor less and cheaper reads and writes. Beyond, memory that grows by copying would cost more.
+const HEAP_LIMIT: u64 = 64 * 1024;
 
 enum Store {
     Heap(Vec<u8>),
@@ -105,6 +105,13 @@ impl MemFile {
         if src.is_empty() {
             return Ok(0);
         }
+        let end = offset.checked_add(src.len() as u64).ok_or(Errno::EFBIG)?;
+        if let Store::Host { pair, size } = &*self.store.read()
+            && end <= *size
+        {
+            // Nothing changes but bytes: readers need not wait.
+            return pwrite(&pair.write, src, offset);
+        }
         let mut store = self.store.write();
         self.write_locked(&mut store, offset, src)
     }
@@ -126,6 +133,10 @@ impl MemFile {
             if end <= HEAP_LIMIT {
                 let (start, end) = (offset as usize, end as usize);
                 if bytes.len() < end {
+                    // A file written once keeps no spare room; one that grows in small steps grows by doubling.
+                    if start == 0 && bytes.capacity() == 0 {
+                        bytes.reserve_exact(end);
+                    }
                     bytes.resize(end, 0);
                 }
                 bytes[start..end].copy_from_slice(src);
@@ -152,6 +163,9 @@ impl MemFile {
         if let Store::Heap(bytes) = &mut *store {
             if len <= HEAP_LIMIT {
                 bytes.resize(len as usize, 0);
+                if len == 0 {
+                    *bytes = Vec::new();
+                }
                 return Ok(());
             }
             self.move_to_host(&mut store)?;
@@ -175,6 +189,9 @@ impl MemFile {
         let mut store = self.store.write();
         self.move_to_host(&mut store)?;
         let Store::Host { pair, size } = &mut *store else { return Err(Errno::EIO) };
+        if end > *size && mode & libc::FALLOC_FL_KEEP_SIZE == 0 {
+            zero_tail(&pair.write, *size)?;
+        }
         // SAFETY: plain numbers and a descriptor that lives.
         let rc = unsafe { libc::fallocate(pair.write.as_raw_fd(), mode, offset as i64, len as i64) };
         if rc < 0 {
@@ -294,6 +311,57 @@ mod tests {
         f.truncate(100_000).unwrap();
         assert_eq!(f.read_at(99_999, &mut buf).unwrap(), 1);
         assert_eq!(f.read_at(100_000, &mut buf).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_a_mapping_left_behind_the_end_does_not_come_back() {
+        let f = file();
+        f.write_at(0, &[1; 5000]).unwrap();
+        let (write, _) = f.host_files().unwrap();
+        let behind = |at: usize| {
+            // SAFETY: a fresh shared mapping of a file of at least one byte in its second page.
+            let page = unsafe {
+                libc::mmap(std::ptr::null_mut(), 8192, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, write.as_raw_fd(), 0)
+            };
+            assert_ne!(page, libc::MAP_FAILED);
+            // SAFETY: `at` lies in the second page, which the file reaches into.
+            unsafe { page.cast::<u8>().add(at).write_bytes(7, 4) };
+            // SAFETY: the mapping made above, which nothing refers to any more.
+            assert_eq!(unsafe { libc::munmap(page, 8192) }, 0);
+        };
+        let clean = |from: u64, to: u64| {
+            let mut buf = vec![9; (to - from) as usize];
+            assert_eq!(f.read_at(from, &mut buf).unwrap(), buf.len());
+            assert!(buf.iter().all(|b| *b == 0));
+        };
+        behind(6000);
+        f.truncate(7000).unwrap();
+        clean(5000, 7000);
+        behind(7500);
+        f.allocate(0, 8000, 100).unwrap();
+        assert_eq!(f.size(), 8100);
+        clean(7000, 8100);
+        f.write_at(8190, b"x").unwrap();
+        clean(8100, 8190);
+    }
+
+    #[test]
+    fn holes_and_their_making() {
+        let f = file();
+        f.write_at(0, &[1; 100_000]).unwrap();
+        f.allocate(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE, 4096, 8192).unwrap();
+        assert_eq!(f.size(), 100_000);
+        assert_eq!(f.seek_data_or_hole(0, true), Ok(4096));
+        assert_eq!(f.seek_data_or_hole(4096, false), Ok(12288));
+        assert_eq!(f.seek_data_or_hole(99_999, true), Ok(100_000));
+        assert_eq!(f.seek_data_or_hole(100_000, true), Err(Errno::ENXIO));
+        f.allocate(libc::FALLOC_FL_KEEP_SIZE, 200_000, 4096).unwrap();
+        assert_eq!(f.size(), 100_000);
+        assert_eq!(f.allocate(libc::FALLOC_FL_ZERO_RANGE, 0, 1), Err(Errno::EOPNOTSUPP));
+        let small = file();
+        small.write_at(0, b"small").unwrap();
+        assert_eq!((small.seek_data_or_hole(2, false), small.seek_data_or_hole(2, true)), (Ok(2), Ok(5)));
+        assert_eq!(small.blocks(), 8);
     }
 
     #[test]

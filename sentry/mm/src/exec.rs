@@ -103,14 +103,17 @@ impl Mm {
         if at.is_multiple_of(search.align) { Ok(UserAddr(at)) } else { Err(Errno::ENOMEM) }
     }
 
-    /// Sets where the heap starts: `end_of_bss` plus Linux's random offset. Nothing is mapped yet.
+    /// Sets where the heap starts: `end_of_bss` plus Linux's random offset; for a program in the mmap area (static-pie, or an interpreter run by
+    /// itself), where it would not have room to grow, where programs usually lie. Nothing is mapped yet.
     pub fn set_brk_base(&self, end_of_bss: u64) {
-        let slide = self.layout.brk_slide();
         let limit = page_down(self.guest.end());
-        let base = page_up(end_of_bss).unwrap_or(limit).saturating_add(slide).min(limit);
+        let layout = &self.layout;
+        let in_mmap_area = end_of_bss > layout.pie_base + layout.mmap_base.saturating_sub(layout.pie_base) / 2;
+        let lowest = if in_mmap_area { layout.pie_base } else { page_up(end_of_bss).unwrap_or(limit) };
+        let base = lowest.saturating_add(layout.brk_slide()).min(limit);
         let mut tree = self.tree.write();
         // A break inside something mapped could not grow: rather no slide.
-        let base = if tree.vmas.is_free(base, base + PAGE_SIZE) { base } else { page_up(end_of_bss).unwrap_or(limit).min(limit) };
+        let base = if tree.vmas.is_free(base, base + PAGE_SIZE) { base } else { lowest.min(limit) };
         tree.exec.start_brk = base;
         tree.exec.brk = base;
     }

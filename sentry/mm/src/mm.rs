@@ -1,13 +1,14 @@
 //! [`Mm`]: one guest address space.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sentry_abi::{UserAddr, UserRange};
 use sentry_memory::FileSource;
 use sentry_platform::{AddressSpace, Vdso};
-use sentry_sync::{Level, RwLock, WaitQueue};
+use sentry_sync::{Level, Parker, RwLock};
 
 use crate::direct::DirectRequests;
 use crate::exec::ExecLayout;
@@ -38,8 +39,6 @@ pub struct Mm {
     pub(crate) file_source: Arc<dyn FileSource>,
     pub(crate) layout: Layout,
     pub(crate) tree: RwLock<Tree>,
-    /// Woken when the operation ticket comes back.
-    pub(crate) turn: WaitQueue,
     dumpable: AtomicU64,
 }
 
@@ -51,6 +50,8 @@ pub(crate) struct Tree {
     pub exe: Option<Arc<dyn Any + Send + Sync>>,
     /// The operation ticket is taken.
     pub busy: bool,
+    /// Threads that wait for the ticket.
+    pub waiting: VecDeque<Arc<Parker>>,
     /// mlockall(MCL_FUTURE): flags of new mappings.
     pub future_lock: VmaFlags,
 }
@@ -66,8 +67,15 @@ impl Mm {
                 vmas.insert(vma);
             }
         }
-        let tree =
-            Tree { vmas, limits: config.limits, exec: ExecLayout::default(), exe: None, busy: false, future_lock: VmaFlags::empty() };
+        let tree = Tree {
+            vmas,
+            limits: config.limits,
+            exec: ExecLayout::default(),
+            exe: None,
+            busy: false,
+            waiting: VecDeque::new(),
+            future_lock: VmaFlags::empty(),
+        };
         Mm::build(space, config.guest_range, config.vdso, config.file_source, layout, tree, 1)
     }
 
@@ -87,7 +95,6 @@ impl Mm {
             file_source,
             layout,
             tree: RwLock::new(Level::Mm, tree),
-            turn: WaitQueue::new(),
             dumpable: AtomicU64::new(dumpable),
         });
         space.set_memory_requests(Arc::new(DirectRequests::new(&mm)));
@@ -112,6 +119,7 @@ impl Mm {
                 exec: parent.exec.clone(),
                 exe: parent.exe.clone(),
                 busy: false,
+                waiting: VecDeque::new(),
                 future_lock: VmaFlags::empty(),
             }
         };

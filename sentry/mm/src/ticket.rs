@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use sentry_sync::{Events, Parker, Waiter};
+use sentry_sync::Parker;
 
-use crate::mm::Mm;
+use crate::mm::{Mm, Tree};
 
 /// Held for the duration of one memory operation of an address space, or of its fork. Only threads of that address space wait for it.
 pub struct Operation<'a> {
@@ -15,20 +15,33 @@ impl Mm {
     /// Waits until no other memory operation of this address space runs. Not reentrant; hold no lock while calling. Every holder only waits for
     /// its own guest thread, which ends when that thread is killed.
     pub fn begin_operation(&self) -> Operation<'_> {
-        if self.try_begin() {
+        if self.tree.write().take_ticket(None) {
             return Operation { mm: self };
         }
-        let waiter = Waiter::new(Arc::new(Parker::current()), Events::IN);
-        self.turn.add(&waiter);
-        while !self.try_begin() {
+        let me = Arc::new(Parker::current());
+        while !self.tree.write().take_ticket(Some(&me)) {
             Parker::park(None);
         }
         Operation { mm: self }
     }
+}
 
-    fn try_begin(&self) -> bool {
-        let mut tree = self.tree.write();
-        !std::mem::replace(&mut tree.busy, true)
+impl Tree {
+    /// Takes the ticket if it is free; else `me` is entered in the queue.
+    fn take_ticket(&mut self, me: Option<&Arc<Parker>>) -> bool {
+        if self.busy {
+            if let Some(me) = me
+                && !self.waiting.iter().any(|w| Arc::ptr_eq(w, me))
+            {
+                self.waiting.push_back(me.clone());
+            }
+            return false;
+        }
+        if let Some(me) = me {
+            self.waiting.retain(|w| !Arc::ptr_eq(w, me));
+        }
+        self.busy = true;
+        true
     }
 }
 
@@ -40,7 +53,14 @@ impl Operation<'_> {
 
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
-        self.mm.tree.write().busy = false;
-        self.mm.turn.wake(Events::IN);
+        let next = {
+            let mut tree = self.mm.tree.write();
+            tree.busy = false;
+            tree.waiting.pop_front()
+        };
+        // One at a time: whoever comes first takes it, and the woken one enters the queue again.
+        if let Some(next) = next {
+            next.unpark();
+        }
     }
 }

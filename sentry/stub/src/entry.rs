@@ -203,54 +203,25 @@ pub unsafe extern "C" fn clone_process(flags: u64, area_base: u64, token: u64) -
 /// Copies; returns how many bytes were left when it faulted.
 #[unsafe(naked)]
 pub unsafe extern "C" fn copy(dst: u64, src: u64, len: u64) -> u64 {
-    naked_asm!(
-        "mov rcx, rdx",
-        "copy_insn:",
-        "rep movsb",
-        "copy_fix:",
-        "mov rax, rcx",
-        "ret",
-    )
+    naked_asm!("mov rcx, rdx", "copy_insn:", "rep movsb", "copy_fix:", "mov rax, rcx", "ret",)
 }
 
 /// A guest word.
 #[unsafe(naked)]
 pub unsafe extern "C" fn load32(addr: u64) -> Word {
-    naked_asm!(
-        "xor edx, edx",
-        "load32_insn:",
-        "mov eax, [rdi]",
-        "ret",
-    )
+    naked_asm!("xor edx, edx", "load32_insn:", "mov eax, [rdi]", "ret",)
 }
 
 /// Compare and exchange; `value` is what was seen.
 #[unsafe(naked)]
 pub unsafe extern "C" fn cas32(addr: u64, old: u32, new: u32) -> Word {
-    naked_asm!(
-        "mov eax, esi",
-        "cas32_insn:",
-        "lock cmpxchg [rdi], edx",
-        "xor edx, edx",
-        "ret",
-        "word_fix:",
-        "mov edx, 1",
-        "ret",
-    )
+    naked_asm!("mov eax, esi", "cas32_insn:", "lock cmpxchg [rdi], edx", "xor edx, edx", "ret", "word_fix:", "mov edx, 1", "ret",)
 }
 
 /// 0, or 1 on a fault.
 #[unsafe(naked)]
 pub unsafe extern "C" fn store32(addr: u64, value: u32) -> u64 {
-    naked_asm!(
-        "xor eax, eax",
-        "store32_insn:",
-        "mov [rdi], esi",
-        "ret",
-        "store32_fix:",
-        "mov eax, 1",
-        "ret",
-    )
+    naked_asm!("xor eax, eax", "store32_insn:", "mov [rdi], esi", "ret", "store32_fix:", "mov eax, 1", "ret",)
 }
 
 /// Executes `wait` unless an interrupt is pending or comes: then [`ABORTED`].

@@ -19,7 +19,7 @@ pub const BLOB_MAX: u64 = 0x1_0000;
 pub const VDSO_OFFSET: u64 = 0x10_0000;
 pub const AREA_OFFSET: u64 = 0x100_0000;
 
-pub const SLOT_SIZE: usize = 0x8000;
+pub const SLOT_SIZE: usize = 0x1_0000;
 pub const SLOT_COUNT: usize = 4096;
 pub const AREA_LEN: u64 = (SLOT_SIZE * SLOT_COUNT) as u64;
 
@@ -30,7 +30,8 @@ pub const START_FP: usize = 0x1200;
 pub const BUFFER: usize = 0x2000;
 pub const BUFFER_LEN: usize = 0x2000;
 pub const STACK: usize = 0x4000;
-pub const STACK_LEN: usize = 0x4000;
+/// Room for a dozen nested signal frames.
+pub const STACK_LEN: usize = 0xc000;
 
 /// Parameters for the zygote's birth lie in the buffer of its slot 0.
 pub const BOOT_PARAMS: usize = BUFFER;

@@ -58,10 +58,11 @@ pub unsafe extern "C" fn trap(signal: u32, frame: u64, area: *mut ThreadArea) ->
         let kind = match signal {
             SIGSYS if code == SYS_SECCOMP => {
                 let arch = (get(frame, uc::SI_SYSCALL) >> 32) as u32;
+                (*area).event.store(event::SYSCALL, Relaxed);
+                // Sets another event if a wait was interrupted.
                 if arch == ARCH_X86_64 && answered(area, frame) {
                     return Next::resume(frame);
                 }
-                // `answered` has set another event if a wait was interrupted.
                 return Next::resume(handoff::hand_over(area));
             }
             SIGUSR1 | SIGSYS => event::INTERRUPTED,
@@ -76,7 +77,7 @@ pub unsafe extern "C" fn trap(signal: u32, frame: u64, area: *mut ThreadArea) ->
     }
 }
 
-/// Executes what the stub may answer itself. Else `false`, with the event set.
+/// Executes what the stub may answer itself. Else `false`; an interrupted wait has set its event.
 unsafe fn answered(area: *mut ThreadArea, frame: u64) -> bool {
     // SAFETY: the kernel's own frame.
     let nr = unsafe { get(frame, uc::RAX) } & 0xffff_ffff;
@@ -97,7 +98,7 @@ unsafe fn answered(area: *mut ThreadArea, frame: u64) -> bool {
                 put(frame, uc::RAX, value as u64);
                 return true;
             }
-            futex::Outcome::HandOver => (*area).event.store(event::SYSCALL, Relaxed),
+            futex::Outcome::HandOver => {}
             futex::Outcome::Interrupted => handoff::wait_interrupted(area),
         }
     }

@@ -15,12 +15,12 @@ use crate::table;
 pub struct System {
     pub sysv: SysV,
     pub files: FileServices,
-    pub sockets: Arc<sentry_net::SocketFamilies>,
+    pub sockets: Arc<sentry_net::NetNamespace>,
     trace: AtomicBool,
 }
 
 impl System {
-    pub fn new(files: FileServices, sockets: Arc<sentry_net::SocketFamilies>) -> System {
+    pub fn new(files: FileServices, sockets: Arc<sentry_net::NetNamespace>) -> System {
         System { sysv: SysV::default(), files, sockets, trace: AtomicBool::new(false) }
     }
 

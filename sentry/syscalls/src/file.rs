@@ -5,6 +5,7 @@
 
 mod at;
 pub(crate) mod attr;
+pub(crate) mod buffer;
 mod deadlock;
 pub(crate) mod dir;
 pub(crate) mod epoll;
@@ -26,6 +27,8 @@ pub(crate) mod splice;
 pub(crate) mod stat;
 pub(crate) mod sync;
 pub(crate) mod timerfd;
+#[cfg(test)]
+mod tests;
 mod transfer;
 mod wait_time;
 pub(crate) mod xattr;

@@ -16,6 +16,8 @@ mod system;
 mod sysv;
 mod table;
 mod task;
+#[cfg(test)]
+mod testing;
 mod time;
 
 pub use dispatch::System;

@@ -26,7 +26,14 @@ pub trait SpecialFiles: Send + Sync {
     /// `inode` is a FIFO; its pipe is kept in [`crate::InodeState::attached`]. `ENXIO` for a non-blocking writer without reader.
     fn open_fifo(&self, inode: &Arc<dyn Inode>, how: &OpenHow) -> Result<Arc<dyn FileOps>>;
     /// A character or block device by number. `ENXIO`.
-    fn open_device(&self, inode: &Arc<dyn Inode>, kind: FileKind, rdev: u64, how: &OpenHow, caller: &dyn Caller) -> Result<Arc<dyn FileOps>>;
+    fn open_device(
+        &self,
+        inode: &Arc<dyn Inode>,
+        kind: FileKind,
+        rdev: u64,
+        how: &OpenHow,
+        caller: &dyn Caller,
+    ) -> Result<Arc<dyn FileOps>>;
 }
 
 /// The running task as a file operation sees it. Implemented by the kernel's current task.
@@ -63,5 +70,6 @@ pub trait JobControl {
     fn signal_group(&self, group: i32, signal: Signal);
     /// Numbers as user space sees them in the caller's pid namespace.
     fn to_user(&self, id: i32) -> i32;
+    #[allow(clippy::wrong_self_convention, reason = "the other half of to_user")]
     fn from_user(&self, id: i32) -> Option<i32>;
 }

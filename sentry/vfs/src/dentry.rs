@@ -1,12 +1,13 @@
 //! Names that were found: a tree of [`Dentry`] per file system, from which paths, mount points and rename get their identity.
 //!
-//! Children are kept while somebody uses them and, for directories that allow it, for a while longer ([`KEPT_CHILDREN`] per directory).
+//! Children are kept while somebody uses them and, for directories that allow it, for a while longer ([`KEPT_CHILDREN`] per directory, [`KEPT`] per
+//! tree, from which those go that were not asked for again).
 //! There are no negative dentries here; a file system to which a miss is dear remembers misses itself.
 //!
 //! No lock is held over a call to the file system, so a change of a directory and the change of its kept names are two steps. [`Dentry::changes`] keeps them
 //! honest: whoever puts a name in read the count before asking the file system, and does not put it in if anything was taken out since.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -18,6 +19,10 @@ use crate::inode::Inode;
 
 /// Beyond this many kept children a directory lets go of those that nobody uses.
 const KEPT_CHILDREN: usize = 4096;
+/// Kept dentries of a whole tree.
+const KEPT: usize = 16 * 1024;
+/// How many are looked at for one that is added beyond [`KEPT`].
+const SWEEP: usize = 4;
 /// Lookups of a name before a directory that changes all the time gets no kept child for it.
 const TRIES: usize = 4;
 
@@ -35,8 +40,31 @@ pub struct Dentry {
     changes: AtomicU64,
     deleted: AtomicBool,
     pseudo: bool,
+    /// Asked for since the sweep last came by.
+    asked: AtomicBool,
+    /// Of the tree; a dentry without a place has none.
+    recent: Option<Arc<Recent>>,
     /// How many mounts, in any namespace, stand on this dentry.
     pub(crate) mounts: AtomicU32,
+}
+
+/// The kept dentries of a tree in the order in which they are looked at for letting go.
+struct Recent {
+    queue: Mutex<VecDeque<Weak<Dentry>>>,
+}
+
+impl Recent {
+    fn new() -> Arc<Recent> {
+        Arc::new(Recent { queue: Mutex::new(Level::Leaf, VecDeque::new()) })
+    }
+
+    /// Adds a dentry; returns those to look at for it.
+    fn add(&self, new: &Arc<Dentry>) -> Vec<Weak<Dentry>> {
+        let mut queue = self.queue.lock();
+        queue.push_back(Arc::downgrade(new));
+        let excess = queue.len().saturating_sub(KEPT).min(SWEEP);
+        queue.drain(..excess).collect()
+    }
 }
 
 enum Child {
@@ -48,15 +76,15 @@ impl Dentry {
     /// The root of a file system.
     pub fn root(fs: Arc<dyn FileSystem>) -> Arc<Dentry> {
         let inode = fs.root();
-        Dentry::make(inode, fs, Place { name: Vec::new(), parent: None }, false)
+        Dentry::make(inode, fs, Place { name: Vec::new(), parent: None }, false, Some(Recent::new()))
     }
 
     /// A file without a place in the tree: a pipe, a socket, a memfd. `name` is what /proc/pid/fd shows.
     pub fn pseudo(fs: Arc<dyn FileSystem>, inode: Arc<dyn Inode>, name: Vec<u8>) -> Arc<Dentry> {
-        Dentry::make(inode, fs, Place { name, parent: None }, true)
+        Dentry::make(inode, fs, Place { name, parent: None }, true, None)
     }
 
-    fn make(inode: Arc<dyn Inode>, fs: Arc<dyn FileSystem>, place: Place, pseudo: bool) -> Arc<Dentry> {
+    fn make(inode: Arc<dyn Inode>, fs: Arc<dyn FileSystem>, place: Place, pseudo: bool, recent: Option<Arc<Recent>>) -> Arc<Dentry> {
         Arc::new(Dentry {
             inode,
             fs,
@@ -65,6 +93,8 @@ impl Dentry {
             changes: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             pseudo,
+            asked: AtomicBool::new(false),
+            recent,
             mounts: AtomicU32::new(0),
         })
     }
@@ -152,15 +182,56 @@ impl Dentry {
     }
 
     fn unkept(self: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Dentry> {
-        Dentry::make(inode, self.fs.clone(), Place { name: name.to_vec(), parent: Some(self.clone()) }, false)
+        let place = Place { name: name.to_vec(), parent: Some(self.clone()) };
+        Dentry::make(inode, self.fs.clone(), place, false, self.recent.clone())
     }
 
     /// The kept child of that name.
     pub fn kept(&self, name: &[u8]) -> Option<Arc<Dentry>> {
         match self.children.lock().get(name)? {
-            Child::Kept(dentry) => Some(dentry.clone()),
+            Child::Kept(dentry) => {
+                if !dentry.asked.load(Ordering::Relaxed) {
+                    dentry.asked.store(true, Ordering::Relaxed);
+                }
+                Some(dentry.clone())
+            }
             Child::Used(weak) => weak.upgrade(),
         }
+    }
+
+    /// Counts a kept dentry and lets go of some that nobody has asked for.
+    fn sweep(new: &Arc<Dentry>) {
+        let Some(recent) = &new.recent else { return };
+        let mut again = Vec::new();
+        for weak in recent.add(new) {
+            let Some(old) = weak.upgrade() else { continue };
+            if old.asked.swap(false, Ordering::Relaxed) || !old.let_go() {
+                again.push(weak);
+            }
+        }
+        if !again.is_empty() {
+            recent.queue.lock().extend(again);
+        }
+    }
+
+    /// Takes a dentry that nobody uses out of its parent; true when it is no longer kept.
+    fn let_go(self: &Arc<Dentry>) -> bool {
+        let Some(parent) = self.parent() else { return true };
+        let name = self.name();
+        let mut children = parent.children.lock();
+        let gone = match children.get(&name) {
+            // Its parent's reference and ours.
+            Some(Child::Kept(kept)) if Arc::ptr_eq(kept, self) => {
+                if Arc::strong_count(self) > 2 || self.is_mount_point() {
+                    return false;
+                }
+                children.remove(&name)
+            }
+            _ => None,
+        };
+        drop(children);
+        drop(gone);
+        true
     }
 
     /// A dentry for `inode` under `name`; one that was made by somebody else meanwhile is used instead.
@@ -199,6 +270,9 @@ impl Dentry {
         let old = children.insert(name.to_vec(), child);
         drop(children);
         drop(old);
+        if keep {
+            Dentry::sweep(&dentry);
+        }
         Some(dentry)
     }
 
@@ -263,7 +337,15 @@ impl Dentry {
     }
 
     /// After the file system exchanged two names; `seen` are [`Dentry::changes`] of both directories from before.
-    pub fn exchanged(self: &Arc<Dentry>, name: &[u8], first: &Arc<Dentry>, other: &Arc<Dentry>, other_name: &[u8], second: &Arc<Dentry>, seen: (u64, u64)) {
+    pub fn exchanged(
+        self: &Arc<Dentry>,
+        name: &[u8],
+        first: &Arc<Dentry>,
+        other: &Arc<Dentry>,
+        other_name: &[u8],
+        second: &Arc<Dentry>,
+        seen: (u64, u64),
+    ) {
         let own = if Arc::ptr_eq(self, other) { 2 } else { 1 };
         drop(self.take(name));
         drop(other.take(other_name));

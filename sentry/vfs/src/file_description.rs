@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bitflags::bitflags;
 use sentry_abi::{Errno, Result};
+use sentry_memory::{MapLabel, Mapping};
 use sentry_sync::{Level, Mutex};
 
 use crate::attr::Attr;
@@ -46,7 +47,14 @@ pub struct FileDescription {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl FileDescription {
-    pub fn new(ops: Arc<dyn FileOps>, path: Path, readable: bool, writable: bool, status: StatusFlags, open_flags: u32) -> Arc<FileDescription> {
+    pub fn new(
+        ops: Arc<dyn FileOps>,
+        path: Path,
+        readable: bool,
+        writable: bool,
+        status: StatusFlags,
+        open_flags: u32,
+    ) -> Arc<FileDescription> {
         Arc::new(FileDescription {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             ops,
@@ -107,6 +115,13 @@ impl FileDescription {
         }
     }
 
+    /// What to map, under the name that the file has for somebody with this root. `write` as for [`FileOps::mapping`].
+    pub fn mapping(&self, write: bool, root: &Path) -> Result<Mapping> {
+        let inner = self.ops.mapping(write)?;
+        let label = Arc::new(Label { inner: inner.label, path: self.path.clone(), root: root.clone() });
+        Ok(Mapping { fd: inner.fd, max_prot: inner.max_prot, label })
+    }
+
     /// `EBADF` unless open for reading.
     pub fn require_readable(&self) -> Result<()> {
         if self.readable { Ok(()) } else { Err(Errno::EBADF) }
@@ -114,6 +129,23 @@ impl FileDescription {
 
     pub fn require_writable(&self) -> Result<()> {
         if self.writable { Ok(()) } else { Err(Errno::EBADF) }
+    }
+}
+
+/// A mapping's name follows the file: renamed, it changes; removed, it says so.
+struct Label {
+    inner: Arc<dyn MapLabel>,
+    path: Path,
+    root: Path,
+}
+
+impl MapLabel for Label {
+    fn path(&self) -> Option<Vec<u8>> {
+        Some(self.inner.path().unwrap_or_else(|| self.path.display(&self.root)))
+    }
+
+    fn id(&self) -> (u64, u64) {
+        self.inner.id()
     }
 }
 

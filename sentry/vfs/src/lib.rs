@@ -30,7 +30,10 @@ pub use inode::{Inode, InodeState, NewNode, OpenHow, RenameMode};
 pub use lock::{FileLocks, LockKind, LockOwner, LockRange, PosixLock};
 pub use mount::{Mount, MountFlags};
 pub use namespace::MountNamespace;
-pub use ops::{OpenFlags, access, chmod, chown, get_xattr, link, link_source, list_xattr, mkdir, mknod, open, open_path, read_link, remove_xattr, rename, rmdir, set_times, set_xattr, stat, symlink, truncate, unlink};
+pub use ops::{
+    OpenFlags, access, chmod, chown, get_xattr, link, link_source, list_xattr, mkdir, mknod, open, open_path, read_link, remove_xattr,
+    rename, rmdir, set_times, set_xattr, stat, symlink, truncate, unlink, without_set_ids,
+};
 pub use path::Path;
 pub use walk::{Follow, Walk, allows_exec, resolve, resolve_parent};
 pub use watch::{WatchEvent, WatchSink, Watches, event as watch_event, notify};

@@ -1,5 +1,7 @@
 //! Advisory locks of one inode: flock(2) by open file description, record locks by process or description (fcntl(2) F_SETLK, F_OFD_SETLK).
 
+use std::sync::OnceLock;
+
 use sentry_abi::{Errno, Result};
 use sentry_sync::{Events, Level, Mutex, WaitQueue, Waiter};
 
@@ -54,27 +56,32 @@ struct Held {
     records: Vec<PosixLock>,
 }
 
+/// Made at the first lock: most files never have one.
+#[derive(Default)]
 pub struct FileLocks {
+    table: OnceLock<Box<Table>>,
+}
+
+struct Table {
     held: Mutex<Held>,
     queue: WaitQueue,
 }
 
-impl Default for FileLocks {
-    fn default() -> FileLocks {
-        FileLocks { held: Mutex::new(Level::InodeState, Held::default()), queue: WaitQueue::new() }
-    }
-}
-
 impl FileLocks {
+    fn table(&self) -> &Table {
+        self.table.get_or_init(|| Box::new(Table { held: Mutex::new(Level::InodeState, Held::default()), queue: WaitQueue::new() }))
+    }
+
     /// Registers for "something was unlocked".
     pub fn watch(&self, waiter: &Waiter) {
-        self.queue.add(waiter);
+        self.table().queue.add(waiter);
     }
 
     /// flock(2). `EAGAIN` when another description is in the way. A conversion first gives up the old lock, as Linux does.
     pub fn flock(&self, description: u64, kind: Option<LockKind>) -> Result<()> {
+        let table = self.table();
         let result = {
-            let mut held = self.held.lock();
+            let mut held = table.held.lock();
             let before = held.whole.iter().find(|(id, _)| *id == description).map(|(_, k)| *k);
             if before == kind {
                 return Ok(());
@@ -93,14 +100,15 @@ impl FileLocks {
                 }
             }
         };
-        self.queue.wake(Events::all());
+        table.queue.wake(Events::all());
         result
     }
 
     /// F_SETLK: sets or (with `None`) clears; `EAGAIN` when another owner is in the way.
     pub fn set_record(&self, owner: LockOwner, kind: Option<LockKind>, range: LockRange) -> Result<()> {
+        let table = self.table();
         {
-            let mut held = self.held.lock();
+            let mut held = table.held.lock();
             if let Some(kind) = kind
                 && held.conflict(owner, kind, range).is_some()
             {
@@ -111,45 +119,48 @@ impl FileLocks {
                 held.insert(PosixLock { owner, kind, range });
             }
         }
-        self.queue.wake(Events::all());
+        table.queue.wake(Events::all());
         Ok(())
     }
 
     /// F_GETLK: the lock that is in the way.
     pub fn test_record(&self, owner: LockOwner, kind: LockKind, range: LockRange) -> Option<PosixLock> {
-        self.held.lock().conflict(owner, kind, range)
+        self.table.get()?.held.lock().conflict(owner, kind, range)
     }
 
     /// close(2) of any descriptor of the file by a process drops all of the process's record locks on it.
     pub fn release_process(&self, table: u64) {
+        let Some(locks) = self.table.get() else { return };
         let changed = {
-            let mut held = self.held.lock();
+            let mut held = locks.held.lock();
             let before = held.records.len();
             held.records.retain(|l| !matches!(l.owner, LockOwner::Process { table: t, .. } if t == table));
             held.records.len() != before
         };
         if changed {
-            self.queue.wake(Events::all());
+            locks.queue.wake(Events::all());
         }
     }
 
     /// The last reference to an open file description is gone.
     pub fn release_description(&self, id: u64) {
+        let Some(locks) = self.table.get() else { return };
         let changed = {
-            let mut held = self.held.lock();
+            let mut held = locks.held.lock();
             let before = held.records.len() + held.whole.len();
             held.whole.retain(|(other, _)| *other != id);
             held.records.retain(|l| l.owner != LockOwner::Description(id));
             held.records.len() + held.whole.len() != before
         };
         if changed {
-            self.queue.wake(Events::all());
+            locks.queue.wake(Events::all());
         }
     }
 
     /// Whole-file and record locks, for /proc/locks.
     pub fn list(&self) -> (Vec<(u64, LockKind)>, Vec<PosixLock>) {
-        let held = self.held.lock();
+        let Some(table) = self.table.get() else { return (Vec::new(), Vec::new()) };
+        let held = table.held.lock();
         (held.whole.clone(), held.records.clone())
     }
 }

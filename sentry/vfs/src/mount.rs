@@ -86,9 +86,3 @@ impl Mount {
         drop(old);
     }
 }
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        self.root.release_idle();
-    }
-}

@@ -103,6 +103,7 @@ impl MountNamespace {
         // Only now, so that a walk that still holds the mount finds its way up for as long as it stood.
         for mount in gone {
             mount.set_mount_point(None);
+            mount.root().release_idle();
         }
         Ok(())
     }
@@ -116,6 +117,15 @@ impl MountNamespace {
     pub fn set_root(&self, mount: Arc<Mount>) {
         let mut table = self.table.write();
         table.root = mount;
+    }
+}
+
+impl Drop for MountNamespace {
+    /// Lets go of what the mounts keep of names. Not in `Mount`'s own drop, which may come under any lock.
+    fn drop(&mut self) {
+        for mount in std::mem::take(&mut self.table.get_mut().order) {
+            mount.root().release_idle();
+        }
     }
 }
 

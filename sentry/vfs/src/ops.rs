@@ -5,7 +5,7 @@ mod dir;
 mod open;
 mod xattr;
 
-pub use change::{access, chmod, chown, set_times, truncate};
+pub use change::{access, chmod, chown, set_times, truncate, without_set_ids};
 pub use dir::{link, link_source, mkdir, mknod, rename, rmdir, symlink, unlink};
 pub use open::{OpenFlags, open, open_path, read_link, stat};
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};

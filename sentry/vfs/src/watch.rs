@@ -1,7 +1,6 @@
 //! Who watches an inode (inotify(7)). The file operations tell; `anonfs`'s inotify listens.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use sentry_abi::FileKind;
 use sentry_sync::{Level, Mutex};
@@ -51,33 +50,26 @@ pub trait WatchSink: Send + Sync {
     fn event(&self, event: &WatchEvent<'_>);
 }
 
+/// Made at the first watch: most files never have one, and every read and write asks.
+#[derive(Default)]
 pub struct Watches {
-    sinks: Mutex<Vec<Weak<dyn WatchSink>>>,
-    /// Set once there was a sink: most files are never watched, and reads and writes ask.
-    used: AtomicBool,
+    sinks: OnceLock<Box<Sinks>>,
 }
 
-impl Default for Watches {
-    fn default() -> Watches {
-        Watches { sinks: Mutex::new(Level::InodeState, Vec::new()), used: AtomicBool::new(false) }
-    }
-}
+type Sinks = Mutex<Vec<Weak<dyn WatchSink>>>;
 
 impl Watches {
     /// Listens until the sink is dropped.
     pub fn add(&self, sink: &Arc<dyn WatchSink>) {
-        let mut sinks = self.sinks.lock();
-        self.used.store(true, Ordering::SeqCst);
+        let mut sinks = self.sinks.get_or_init(|| Box::new(Mutex::new(Level::InodeState, Vec::new()))).lock();
         sinks.retain(|s| s.strong_count() != 0);
         sinks.push(Arc::downgrade(sink));
     }
 
     pub fn notify(&self, event: &WatchEvent<'_>) {
-        if !self.used.load(Ordering::Relaxed) {
-            return;
-        }
+        let Some(sinks) = self.sinks.get() else { return };
         let sinks: Vec<Arc<dyn WatchSink>> = {
-            let sinks = self.sinks.lock();
+            let sinks = sinks.lock();
             if sinks.is_empty() {
                 return;
             }
@@ -89,6 +81,6 @@ impl Watches {
     }
 
     pub fn is_empty(&self) -> bool {
-        !self.used.load(Ordering::Relaxed) || self.sinks.lock().is_empty()
+        self.sinks.get().is_none_or(|sinks| sinks.lock().is_empty())
     }
 }

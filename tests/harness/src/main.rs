@@ -11,6 +11,7 @@ mod bundle;
 mod compile;
 mod faults;
 mod guest;
+mod interface;
 mod oci;
 mod options;
 mod posture;
@@ -46,7 +47,12 @@ fn start() -> Result<bool> {
         "escape" => guest::run(&options, "escape", &mut report)?,
         "apps" => apps::run(&options, &mut report)?,
         "bench" => bench::run(&options)?,
-        "oci" => oci::run(&options, &mut report)?,
+        "oci" => {
+            oci::run(&options, &mut report)?;
+            if !options.native {
+                interface::run(&options, &mut report);
+            }
+        }
         "posture" => posture::run(&options, &mut report)?,
         "faults" => faults::run(&options, &mut report)?,
         "torture" => torture::run(&options, &mut report)?,

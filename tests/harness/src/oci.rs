@@ -53,7 +53,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     for runtime in &runtimes {
         for (name, test, both) in TESTS {
             let shown = format!("oci/{}/{name}", runtime.name);
-            if options.wants(name) && (*both || runtime.is_ours()) {
+            if options.wants(name) && (*both || runtime.is_ours()) && !report.out_of_time(&shown) {
                 report.check(&shown, test(runtime).and_then(|()| runtime.nothing_left()));
             }
         }

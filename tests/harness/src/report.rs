@@ -3,6 +3,7 @@
 use crate::options::Options;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Counts of one suite.
 pub struct Report {
@@ -11,16 +12,45 @@ pub struct Report {
     passed: u64,
     failed: Vec<String>,
     skipped: u64,
+    end: Instant,
+}
+
+/// How long a suite may go on starting tests, so that a full run ends in time even if everything hangs.
+fn budget(suite: &str) -> Duration {
+    Duration::from_secs(match suite {
+        "guest" => 600,
+        "apps" => 900,
+        "escape" | "faults" => 300,
+        "oci" => 200,
+        "torture" => 300,
+        _ => 120,
+    })
 }
 
 impl Report {
     pub fn new(options: &Options) -> Self {
-        Self { suite: options.suite.clone(), file: options.report.clone(), passed: 0, failed: Vec::new(), skipped: 0 }
+        Self {
+            suite: options.suite.clone(),
+            file: options.report.clone(),
+            passed: 0,
+            failed: Vec::new(),
+            skipped: 0,
+            end: Instant::now() + budget(&options.suite),
+        }
     }
 
     /// The test held.
     pub fn pass(&mut self, _name: &str) {
         self.passed += 1;
+    }
+
+    /// Whether the suite's time is over; the test then counts as failed.
+    pub fn out_of_time(&mut self, name: &str) -> bool {
+        let over = Instant::now() > self.end;
+        if over {
+            self.fail(name, "not run: the suite's time was over");
+        }
+        over
     }
 
     /// The test did not hold; `why` may have several lines.

@@ -33,7 +33,7 @@ pub fn run(options: &Options, report: &mut Report) -> Result<()> {
     for (name, fire) in [("stop_and_continue", Fire::StopAndContinue), ("interrupt", Fire::Interrupt)] {
         for program in PROGRAMS {
             let shown = format!("torture/{name}/{program}");
-            if options.wants(name) || options.wants(program) {
+            if (options.wants(name) || options.wants(program)) && !report.out_of_time(&shown) {
                 report.check(&shown, under_fire(options, program, fire));
             }
         }
@@ -86,7 +86,7 @@ fn shoot(fire: Fire, random: &mut Random) {
             processes::signal(target.pid, Signal::SIGCONT);
         }
         Fire::Interrupt => {
-            processes::signal(target.pid, Signal::SIGURG);
+            processes::signal(target.pid, Signal::SIGUSR1);
         }
     }
 }

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const CONFINED: &[(&str, &str)] = &[("tokio", "shim"), ("smoltcp", "netstack-stack"), ("bincode", "sentry-ipc")];
 
 /// What must not be linked, at any depth: the crate, and a test on (name, folder, layer) of what it links.
-const NEVER: &[(&str, &str, fn(&Manifest) -> bool)] = &[
+type Forbidden = fn(&Manifest) -> bool;
+const NEVER: &[(&str, &str, Forbidden)] = &[
     ("sentry", "the gofer's or the network's inside", |m| m.name == "gofer-server" || m.name == "netstack-stack"),
     ("gofer", "the sentry's layers 3 to 6", inner_sentry),
     ("netstack", "the sentry's layers 3 to 6", inner_sentry),

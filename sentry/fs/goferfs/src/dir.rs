@@ -1,33 +1,36 @@
 //! The names of a directory that are known, and what makes them known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use gofer_client::{Node, Walked};
 use gofer_proto::{self as proto, MAX_WALK, Name, Stop, Target};
 use sentry_abi::{Errno, FileKind, Result};
+use sentry_sync::{Level, Mutex};
 use sentry_vfs::{Inode, RenameMode};
 
 use crate::inode::{GoferInode, Origin, Place};
 use crate::listing::Listing;
 use crate::{FRESH, Shared, convert};
 
-/// Most names known of one directory; beyond, those that nobody uses are forgotten.
-const MAX_KNOWN: usize = 4096;
+/// Inodes of a file system that are kept alive although nobody uses them.
+const BUDGET: usize = 32 << 10;
+const SWEEP: usize = 256;
 /// After this many misses the whole directory is listed, so that the next miss costs nothing.
 const MISSES: u32 = 4;
 
 struct Entry {
     /// `None`: there is no such name.
-    inode: Option<Arc<GoferInode>>,
+    inode: Option<Weak<GoferInode>>,
     at: Instant,
 }
 
 /// What is known of a directory.
 pub(crate) struct DirState {
-    pub parent: Weak<GoferInode>,
     known: HashMap<Box<[u8]>, Entry>,
+    /// Names of inodes that are gone are swept out when this many names are known.
+    sweep_at: usize,
     /// All of it, while nothing has changed. Exclusive trees only.
     pub listing: Option<Arc<Listing>>,
     /// Counts changes, so that an answer from before one is not kept.
@@ -43,19 +46,42 @@ enum Recalled {
 }
 
 impl DirState {
-    pub fn new(parent: Weak<GoferInode>) -> DirState {
-        DirState { parent, known: HashMap::new(), listing: None, generation: 0, misses: 0 }
+    pub fn new() -> DirState {
+        DirState { known: HashMap::new(), sweep_at: SWEEP, listing: None, generation: 0, misses: 0 }
     }
 
-    /// Notes a name. What falls out is returned, to be dropped with the directory unlocked.
-    fn note(&mut self, name: &[u8], inode: Option<Arc<GoferInode>>, at: Instant) -> Vec<Entry> {
-        let mut out = Vec::new();
-        if self.known.len() >= MAX_KNOWN {
-            let unused = |entry: &Entry| entry.inode.as_ref().is_none_or(|inode| Arc::strong_count(inode) == 1);
-            out.extend(self.known.extract_if(|_, entry| unused(entry)).map(|(_, entry)| entry));
+    /// Notes a name.
+    fn note(&mut self, name: &[u8], inode: Option<&Arc<GoferInode>>, at: Instant) {
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, entry| entry.inode.as_ref().is_some_and(|inode| inode.strong_count() != 0));
+            self.sweep_at = (self.known.len() * 2).max(SWEEP);
         }
-        out.extend(self.known.insert(name.into(), Entry { inode, at }));
-        out
+        self.known.insert(name.into(), Entry { inode: inode.map(Arc::downgrade), at });
+    }
+}
+
+/// Keeps inodes that were found lately alive: directories know their children only as long as somebody else does.
+pub(crate) struct FoundLately(Mutex<VecDeque<Arc<GoferInode>>>);
+
+impl FoundLately {
+    pub fn new() -> FoundLately {
+        FoundLately(Mutex::new(Level::InodeState, VecDeque::new()))
+    }
+
+    fn add(&self, inode: Arc<GoferInode>) {
+        let oldest = {
+            let mut queue = self.0.lock();
+            queue.push_back(inode);
+            if queue.len() > BUDGET { queue.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest.filter(|inode| Arc::strong_count(inode) == 1) {
+            oldest.forget_name();
+        }
+    }
+
+    pub fn clear(&self) {
+        let all = std::mem::take(&mut *self.0.lock());
+        drop(all);
     }
 }
 
@@ -71,10 +97,11 @@ impl GoferInode {
             if let Some(entry) = dir.known.get(name)
                 && (self.is_exclusive() || entry.at.elapsed() < FRESH)
             {
-                return Ok(match &entry.inode {
-                    Some(inode) => Recalled::Is(Arc::clone(inode)),
-                    None => Recalled::IsNot,
-                });
+                match entry.inode.as_ref().map(Weak::upgrade) {
+                    Some(Some(inode)) => return Ok(Recalled::Is(inode)),
+                    Some(None) => {}
+                    None => return Ok(Recalled::IsNot),
+                }
             }
             let Some(listing) = &dir.listing else { return Ok(Recalled::Unknown) };
             (Arc::clone(listing), dir.generation)
@@ -82,7 +109,7 @@ impl GoferInode {
         let (listing, generation) = listing;
         let Some(entry) = listing.find(name) else { return Ok(Recalled::IsNot) };
         let Some(attr) = entry.attr else { return Ok(Recalled::Unknown) };
-        let place = Place { parent: Weak::clone(&self.this), name: convert::name(name)? };
+        let place = self.place(name)?;
         let inode = self.shared.intern_origin(Origin { node: None, place: Some(place) }, attr, entry.target.clone())?;
         self.note(name, Some(&inode), generation);
         Ok(Recalled::Is(inode))
@@ -94,9 +121,21 @@ impl GoferInode {
         if dir.generation != generation {
             return;
         }
-        let out = dir.note(name, inode.cloned(), Instant::now());
+        dir.note(name, inode, Instant::now());
         drop(dir);
-        drop(out);
+        if let Some(inode) = inode {
+            self.shared.lately.add(Arc::clone(inode));
+        }
+    }
+
+    /// Nobody uses this inode: its directory does not have to remember the name either.
+    fn forget_name(&self) {
+        let Some(place) = self.origin.lock().place.clone() else { return };
+        let Ok(mut dir) = place.parent.state_of_dir() else { return };
+        let name = place.name.as_bytes();
+        if dir.known.get(name).and_then(|entry| entry.inode.as_ref()).is_some_and(|inode| std::ptr::eq(inode.as_ptr(), self)) {
+            dir.known.remove(name);
+        }
     }
 
     fn generation(&self) -> Result<u64> {
@@ -189,7 +228,7 @@ impl GoferInode {
                 Some(generation) => *generation,
                 None => at.generation()?,
             };
-            let place = Place { parent: Weak::clone(&at.this), name: word.clone() };
+            let place = Place { parent: Arc::clone(&at), name: word.clone() };
             let inode = self.shared.intern(found.node, found.attr, Some((place, found.target)))?;
             at.note(word.as_bytes(), Some(&inode), generation);
             inodes.push(Arc::clone(&inode));
@@ -214,33 +253,40 @@ impl GoferInode {
     }
 
     /// This directory's contents have changed: `name` is now `inode`. Returns what it was.
-    fn changed(&self, name: &[u8], inode: Option<Arc<GoferInode>>) -> Option<Arc<GoferInode>> {
+    fn changed(&self, name: &[u8], inode: Option<&Arc<GoferInode>>) -> Option<Arc<GoferInode>> {
         self.listing_is_stale();
         self.attr_is_stale();
         self.changing();
-        let mut dir = self.state_of_dir().ok()?;
-        let before = dir.known.remove(name);
-        let out = dir.note(name, inode, Instant::now());
-        drop(dir);
-        drop(out);
-        before.and_then(|entry| entry.inode)
+        let before = {
+            let mut dir = self.state_of_dir().ok()?;
+            let before = dir.known.remove(name);
+            dir.note(name, inode, Instant::now());
+            before
+        };
+        if let Some(inode) = inode {
+            self.shared.lately.add(Arc::clone(inode));
+        }
+        before.and_then(|entry| entry.inode).and_then(|inode| inode.upgrade())
     }
 
     pub(crate) fn made(&self, name: &[u8], node: Node, attr: proto::Attr, target: Option<Target>) -> Result<Arc<GoferInode>> {
-        let place = Place { parent: Weak::clone(&self.this), name: convert::name(name)? };
+        let place = self.place(name)?;
         let inode = self.shared.intern(node, attr, Some((place, target)))?;
-        self.changed(name, Some(Arc::clone(&inode)));
+        self.changed(name, Some(&inode));
         Ok(inode)
     }
 
     pub(crate) fn linked(&self, name: &[u8], target: &Arc<GoferInode>) {
         // The newest name is the likeliest to stay.
-        if let Ok(word) = convert::name(name) {
-            let place = Place { parent: Weak::clone(&self.this), name: word };
+        if let Ok(place) = self.place(name) {
             let old = std::mem::replace(&mut *target.origin.lock(), Origin { node: None, place: Some(place) });
             drop(old);
         }
-        self.changed(name, Some(Arc::clone(target)));
+        self.changed(name, Some(target));
+    }
+
+    fn place(&self, name: &[u8]) -> Result<Place> {
+        Ok(Place { parent: self.this.upgrade().ok_or(Errno::ESTALE)?, name: convert::name(name)? })
     }
 
     pub(crate) fn unlinked(&self, name: &[u8]) {
@@ -279,8 +325,8 @@ impl GoferInode {
             return Ok(());
         }
         let exchanged = if mode == RenameMode::Exchange { replaced.clone() } else { None };
-        self.changed(name, exchanged.clone());
-        new_dir.changed(new_name, Some(Arc::clone(&moved)));
+        self.changed(name, exchanged.as_ref());
+        new_dir.changed(new_name, Some(&moved));
         moved.moved((self, name), (new_dir, new_name));
         match (exchanged, replaced) {
             (Some(inode), _) => inode.moved((new_dir, new_name), (self, name)),
@@ -298,15 +344,13 @@ impl GoferInode {
     }
 
     fn moved(&self, from: (&GoferInode, &[u8]), to: (&GoferInode, &[u8])) {
-        if let (Ok(mut dir), Some(parent)) = (self.state_of_dir(), to.0.this.upgrade()) {
-            dir.parent = Arc::downgrade(&parent);
-        }
         self.attr_is_stale();
-        let Ok(name) = convert::name(to.1) else { return };
-        let mut origin = self.origin.lock();
-        if origin.place.as_ref().is_some_and(|place| place.is(from.0, from.1)) {
-            origin.place = Some(Place { parent: Weak::clone(&to.0.this), name });
-        }
+        let Ok(place) = to.0.place(to.1) else { return };
+        let old = {
+            let mut origin = self.origin.lock();
+            if origin.place.as_ref().is_some_and(|place| place.is(from.0, from.1)) { origin.place.replace(place) } else { None }
+        };
+        drop(old);
     }
 
     /// `EXDEV` for an inode of another file system.

@@ -22,13 +22,13 @@ use crate::{FRESH, Shared, Sharing, convert};
 /// A name that the file has.
 #[derive(Clone)]
 pub(crate) struct Place {
-    pub parent: Weak<GoferInode>,
+    pub parent: Arc<GoferInode>,
     pub name: Name,
 }
 
 impl Place {
     pub fn is(&self, parent: &GoferInode, name: &[u8]) -> bool {
-        std::ptr::eq(self.parent.as_ptr(), parent) && self.name.as_bytes() == name
+        std::ptr::eq(Arc::as_ptr(&self.parent), parent) && self.name.as_bytes() == name
     }
 }
 
@@ -95,7 +95,6 @@ impl Shared {
 
 impl GoferInode {
     fn new(shared: &Arc<Shared>, id: HostId, kind: FileKind, target: Option<Target>, origin: Origin, known: Known) -> Arc<GoferInode> {
-        let parent = origin.place.as_ref().map_or_else(Weak::new, |place| Weak::clone(&place.parent));
         Arc::new_cyclic(|this| GoferInode {
             shared: Arc::clone(shared),
             this: Weak::clone(this),
@@ -105,7 +104,7 @@ impl GoferInode {
             origin: Mutex::new(Level::Leaf, origin),
             known: Mutex::new(Level::Leaf, known),
             files: Mutex::new(Level::Leaf, Files::default()),
-            dir: (kind == FileKind::Directory).then(|| Box::new(Mutex::new(Level::Dentry, DirState::new(parent)))),
+            dir: (kind == FileKind::Directory).then(|| Box::new(Mutex::new(Level::Dentry, DirState::new()))),
             append: Mutex::new(Level::Inode, ()),
             no_xattrs: AtomicBool::new(false),
             state: InodeState::default(),
@@ -153,8 +152,7 @@ impl GoferInode {
             return Ok((node, None));
         }
         let place = place.ok_or(Errno::ESTALE)?;
-        let parent = place.parent.upgrade().ok_or(Errno::ESTALE)?;
-        let mut walked = self.shared.client.walk(&*parent.node()?, vec![place.name.clone()], open)?;
+        let mut walked = self.shared.client.walk(&*place.parent.node()?, vec![place.name.clone()], open)?;
         let found = walked.found.pop().filter(|found| HostId::from(&found.attr) == self.id).ok_or(Errno::ESTALE)?;
         let node = Arc::new(found.node);
         self.origin.lock().node = Some(Arc::clone(&node));
@@ -173,8 +171,8 @@ impl GoferInode {
     /// Something of this file is about to change: what listings say of it is no longer true.
     pub(crate) fn changing(&self) {
         let place = self.origin.lock().place.clone();
-        if let Some(parent) = place.and_then(|place| place.parent.upgrade()) {
-            parent.listing_is_stale();
+        if let Some(place) = place {
+            place.parent.listing_is_stale();
         }
     }
 
@@ -201,12 +199,13 @@ impl GoferInode {
 
     /// The file has been found under this name, in case it has lost the one that was known.
     pub(crate) fn is_at(&self, parent: &GoferInode, name: &[u8]) {
+        let Some(parent) = parent.this.upgrade() else { return };
         let mut origin = self.origin.lock();
         if origin.node.is_none()
             && origin.place.is_none()
             && let Ok(name) = convert::name(name)
         {
-            origin.place = Some(Place { parent: Weak::clone(&parent.this), name });
+            origin.place = Some(Place { parent, name });
         }
     }
 
@@ -255,6 +254,16 @@ impl GoferInode {
         }
         self.no_xattrs.store(true, Ordering::Relaxed);
         Ok(true)
+    }
+}
+
+impl Drop for GoferInode {
+    /// A chain of parents of any length goes without recursion.
+    fn drop(&mut self) {
+        let mut place = self.origin.get_mut().place.take();
+        while let Some(Place { parent, .. }) = place {
+            place = Arc::into_inner(parent).and_then(|mut inode| inode.origin.get_mut().place.take());
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use sentry_abi::Result;
 use sentry_abi::stat::StatFs;
 use sentry_vfs::{FileSystem, Inode};
 
+use dir::FoundLately;
 use files::FileCache;
 use inode::GoferInode;
 use listing::ListingCache;
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub table: InodeTable,
     pub files: FileCache,
     pub listings: ListingCache,
+    pub lately: FoundLately,
 }
 
 pub struct GoferFs {
@@ -88,7 +90,8 @@ impl GoferFs {
             root_device: attr.dev,
             table: InodeTable::new(),
             files: FileCache::new(config.max_files),
-            listings: ListingCache::with_budget(),
+            listings: listing::listing_cache(),
+            lately: FoundLately::new(),
         });
         let root = shared.intern(node, attr, None)?;
         Ok(Arc::new(GoferFs { shared, root }))
@@ -97,6 +100,13 @@ impl GoferFs {
     /// May files be changed? What the mount flags add is the mount's affair.
     pub fn rights(&self) -> Rights {
         self.shared.rights
+    }
+}
+
+impl Drop for GoferFs {
+    fn drop(&mut self) {
+        // They hold what holds them.
+        self.shared.lately.clear();
     }
 }
 

@@ -45,10 +45,8 @@ impl Listing {
 /// The listings that are kept.
 pub(crate) type ListingCache = Recent<GoferInode>;
 
-impl ListingCache {
-    pub fn with_budget() -> ListingCache {
-        Recent::new(BUDGET)
-    }
+pub(crate) fn listing_cache() -> ListingCache {
+    Recent::new(BUDGET)
 }
 
 impl GoferInode {
@@ -147,8 +145,8 @@ impl GoferDir {
     }
 
     fn parent_id(&self) -> u64 {
-        let parent = self.inode.dir.as_ref().and_then(|dir| dir.lock().parent.upgrade());
-        parent.map_or_else(|| self.inode.guest_id(), |parent| parent.guest_id())
+        let place = self.inode.origin.lock().place.clone();
+        place.map_or_else(|| self.inode.guest_id(), |place| place.parent.guest_id())
     }
 }
 

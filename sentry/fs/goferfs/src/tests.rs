@@ -282,6 +282,17 @@ fn names_move_and_multiply() {
 }
 
 #[test]
+fn a_very_deep_tree_is_dropped() {
+    let rig = Rig::exclusive();
+    let mut dir = rig.fs.root();
+    for _ in 0..6_000 {
+        dir = dir.create(b"d", &NewNode { kind: FileKind::Directory, mode: Mode(0o755), ..new_file() }).expect("makes");
+    }
+    drop(dir);
+    std::process::Command::new("rm").arg("-rf").arg(rig.dir.join("d")).status().expect("rm");
+}
+
+#[test]
 fn descriptors_are_bounded() {
     let rig = Rig::new(Sharing::Exclusive, Rights::ReadOnly, 8);
     for index in 0..40 {

@@ -88,6 +88,11 @@ impl HostFs {
         Ok(file)
     }
 
+    /// The terminal with this key: for `Terminals` of the kernel, when a session ends.
+    pub fn terminal(&self, key: u64) -> Option<Arc<Terminal>> {
+        self.terminals.lock().iter().find(|(k, _)| *k == key)?.1.upgrade()?.terminal()
+    }
+
     /// What /dev/tty opens for a session whose controlling terminal has this key.
     pub fn open_terminal(&self, key: u64) -> Option<Arc<dyn FileOps>> {
         let inode = self.terminals.lock().iter().find(|(k, _)| *k == key)?.1.upgrade()?;

@@ -58,7 +58,13 @@ pub struct OverlayFs {
 impl OverlayFs {
     /// `lower` is only read and must not change. `device` is the overlay's `st_dev`, `source` gives host files for the upper's bytes, `clock` is
     /// CLOCK_REALTIME. `ENOTDIR` when the lower's root is no directory.
-    pub fn new(lower: Arc<dyn FileSystem>, options: OverlayOptions, device: u64, source: Arc<dyn FileSource>, clock: Clock) -> Result<Arc<OverlayFs>> {
+    pub fn new(
+        lower: Arc<dyn FileSystem>,
+        options: OverlayOptions,
+        device: u64,
+        source: Arc<dyn FileSource>,
+        clock: Clock,
+    ) -> Result<Arc<OverlayFs>> {
         let store = Store::new(device, FIRST_OWN_INO, options.size.map(|s| s.div_ceil(4096)), options.nr_inodes, source, clock);
         let shared = Arc::new(Shared { store, index: Index::new(), surgery: Mutex::new(Level::Rename, ()) });
         let below = lower.root();
@@ -95,7 +101,7 @@ impl FileSystem for OverlayFs {
     fn stat_fs(&self) -> Result<StatFs> {
         let mut stat = self.lower.stat_fs()?;
         let device = self.shared.store.device;
-        (stat.kind, stat.fsid, stat.namelen) = (OVERLAYFS_MAGIC, [device as i32, 0], 255);
+        (stat.kind, stat.fsid, stat.namelen) = (OVERLAYFS_MAGIC, [i32::try_from(device).unwrap_or(0), 0], 255);
         let (pages, used) = self.shared.store.pages();
         if pages != u64::MAX {
             (stat.bsize, stat.frsize, stat.blocks) = (4096, 4096, pages);

@@ -3,23 +3,24 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use sentry_abi::FileKind;
+use sentry_abi::{FileKind, Timespec};
 use sentry_sync::{Level, Mutex};
 use sentry_vfs::Attr;
 
 use crate::inode::OverlayInode;
 
-/// What identifies a lower file.
+/// What identifies a lower file. With the time of its birth, since a host that does change may use a number again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     dev: u64,
     ino: u64,
     kind: FileKind,
+    btime: Option<Timespec>,
 }
 
 impl Key {
     pub fn of(attr: &Attr) -> Key {
-        Key { dev: attr.dev, ino: attr.ino, kind: attr.kind }
+        Key { dev: attr.dev, ino: attr.ino, kind: attr.kind, btime: attr.btime }
     }
 }
 

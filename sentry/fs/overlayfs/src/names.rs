@@ -11,7 +11,11 @@ use crate::inode::OverlayInode;
 
 enum Slot {
     /// `covers`: the lower has this name too, so that a whiteout must stay when the entry goes.
-    Own { cookie: u64, inode: Arc<OverlayInode>, covers: bool },
+    Own {
+        cookie: u64,
+        inode: Arc<OverlayInode>,
+        covers: bool,
+    },
     Whiteout,
 }
 

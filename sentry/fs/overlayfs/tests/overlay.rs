@@ -1,4 +1,5 @@
 //! The overlay over a tmpfs as its lower.
+#![allow(clippy::unwrap_used, clippy::unimplemented, reason = "tests, and what they share")]
 
 #[path = "../../tmpfs/tests/support/mod.rs"]
 mod support;
@@ -137,7 +138,8 @@ fn copies_are_exact_and_keep_holes() {
     assert!(attr.blocks < 2048, "{}", attr.blocks);
     let mut a = vec![0; 6 << 20];
     let mut b = vec![1; 6 << 20];
-    let (n, m) = (below.open("/sparse", READ).unwrap().ops.read(&sh.caller, 0, &mut a).unwrap(), copy.ops.read(&sh.caller, 0, &mut b).unwrap());
+    let (n, m) =
+        (below.open("/sparse", READ).unwrap().ops.read(&sh.caller, 0, &mut a).unwrap(), copy.ops.read(&sh.caller, 0, &mut b).unwrap());
     assert_eq!(n, m);
     assert!(a[..n] == b[..n]);
 }

@@ -130,7 +130,12 @@ mod tests {
         let mut out = Vec::new();
         let mut next = 0u8;
         for round in 0..200usize {
-            let chunk: Vec<u8> = (0..round % 37).map(|_| { next = next.wrapping_add(1); next }).collect();
+            let chunk: Vec<u8> = (0..round % 37)
+                .map(|_| {
+                    next = next.wrapping_add(1);
+                    next
+                })
+                .collect();
             b.push(&chunk, false);
             let mut dst = vec![0; round % 23];
             let n = b.pop(&mut dst);

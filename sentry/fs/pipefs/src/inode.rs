@@ -20,14 +20,7 @@ pub(crate) struct PipeInode {
 impl PipeInode {
     pub fn new(device: u64, ino: u64, kind: FileKind, owner: (u32, u32), clock: Clock) -> PipeInode {
         let now: Timespec = clock();
-        let attr = Attr {
-            uid: owner.0,
-            gid: owner.1,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            ..Attr::new(device, ino, kind, Mode(0o600))
-        };
+        let attr = Attr { uid: owner.0, gid: owner.1, atime: now, mtime: now, ctime: now, ..Attr::new(device, ino, kind, Mode(0o600)) };
         PipeInode { attr: Mutex::new(Level::InodeChild, attr), kind, clock, state: InodeState::default() }
     }
 }

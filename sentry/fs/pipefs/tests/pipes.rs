@@ -1,4 +1,5 @@
 //! Pipes and FIFOs as their users see them.
+#![allow(clippy::unwrap_used, clippy::unimplemented, reason = "tests, and what they share")]
 
 #[path = "../../tmpfs/tests/support/mod.rs"]
 mod support;

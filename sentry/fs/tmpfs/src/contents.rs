@@ -1,6 +1,7 @@
 //! The bytes of a regular file: a memory file, its count against the file system's size, and its seals.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use sentry_abi::{Errno, Mode, Result};
 use sentry_memory::{MapLabel, Mapping, MemFile};
@@ -27,10 +28,6 @@ pub(crate) mod seal {
 }
 
 struct State {
-    /// Pages counted.
-    pages: u64,
-    /// There may be holes: pages have to be asked of the host.
-    sparse: bool,
     seals: u32,
 }
 
@@ -39,6 +36,10 @@ pub struct Contents {
     memory: MemFile,
     /// Held over each change, so that counting, seals and appends of several writers agree.
     state: Mutex<State>,
+    /// Pages counted. Changed with the state locked.
+    pages: AtomicU64,
+    /// There may be holes: pages have to be asked of the host. Changed with the state locked.
+    sparse: AtomicBool,
     /// As many references as there are shared mappings that may write, and this one.
     writers: Arc<()>,
 }
@@ -66,8 +67,8 @@ impl Contents {
 
     pub(crate) fn with_seals(store: Arc<Store>, seals: u32) -> Contents {
         let memory = MemFile::new(store.source.clone());
-        let state = Mutex::new(Level::Inode, State { pages: 0, sparse: false, seals });
-        Contents { store, memory, state, writers: Arc::new(()) }
+        let state = Mutex::new(Level::Inode, State { seals });
+        Contents { store, memory, state, pages: AtomicU64::new(0), sparse: AtomicBool::new(false), writers: Arc::new(()) }
     }
 
     pub fn size(&self) -> u64 {
@@ -76,7 +77,15 @@ impl Contents {
 
     /// 512-byte units in use.
     pub fn blocks(&self) -> u64 {
-        self.memory.blocks()
+        if self.is_sparse() { self.memory.blocks() } else { self.pages.load(Ordering::Relaxed) * 8 }
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.sparse.load(Ordering::Relaxed)
+    }
+
+    fn set_sparse(&self, sparse: bool) {
+        self.sparse.store(sparse, Ordering::Relaxed);
     }
 
     pub fn read(&self, offset: u64, dst: &mut [u8]) -> Result<usize> {
@@ -85,19 +94,19 @@ impl Contents {
 
     /// Writes what fits under the limits; `ENOSPC` when nothing does.
     pub fn write(&self, offset: u64, src: &[u8]) -> Result<usize> {
-        let mut state = self.state.lock();
-        self.write_locked(&mut state, offset, src)
+        let state = self.state.lock();
+        self.write_locked(&state, offset, src)
     }
 
     /// Bytes written and the offset behind them.
     pub fn append(&self, src: &[u8]) -> Result<(usize, u64)> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         let offset = self.memory.size();
-        let n = self.write_locked(&mut state, offset, src)?;
+        let n = self.write_locked(&state, offset, src)?;
         Ok((n, offset + n as u64))
     }
 
-    fn write_locked(&self, state: &mut State, offset: u64, src: &[u8]) -> Result<usize> {
+    fn write_locked(&self, state: &State, offset: u64, src: &[u8]) -> Result<usize> {
         if src.is_empty() {
             return Ok(0);
         }
@@ -107,31 +116,33 @@ impl Contents {
         if state.seals & (seal::WRITE | seal::FUTURE_WRITE) != 0 || (grows && state.seals & seal::GROW != 0) {
             return Err(Errno::EPERM);
         }
-        state.sparse |= offset.div_ceil(PAGE) > size.div_ceil(PAGE);
+        if offset.div_ceil(PAGE) > size.div_ceil(PAGE) {
+            self.set_sparse(true);
+        }
         // Pages that this write may add: in a file without holes only those behind the end.
-        let first = if state.sparse { offset / PAGE } else { (offset / PAGE).max(size.div_ceil(PAGE)) };
+        let first = if self.is_sparse() { offset / PAGE } else { (offset / PAGE).max(size.div_ceil(PAGE)) };
         let wanted = end.div_ceil(PAGE).saturating_sub(first);
         let got = self.store.limits.take_pages(wanted);
         let fits = if got == wanted { src.len() } else { ((first + got) * PAGE).saturating_sub(offset).min(src.len() as u64) as usize };
         let result = if fits == 0 { Err(Errno::ENOSPC) } else { self.memory.write_at(offset, &src[..fits]) };
-        self.settle(state, got);
+        self.settle(got);
         result
     }
 
-    /// Makes the count true, after up to `taken` more pages were taken.
-    fn settle(&self, state: &mut State, taken: u64) {
-        let actual = if state.sparse { self.memory.blocks().div_ceil(8) } else { self.memory.size().div_ceil(PAGE) };
-        let counted = state.pages + taken;
+    /// Makes the count true, with the state locked, after up to `taken` more pages were taken.
+    fn settle(&self, taken: u64) {
+        let actual = if self.is_sparse() { self.memory.blocks().div_ceil(8) } else { self.memory.size().div_ceil(PAGE) };
+        let counted = self.pages.load(Ordering::Relaxed) + taken;
         if actual < counted {
             self.store.limits.give_back_pages(counted - actual);
         } else {
             self.store.limits.force_pages(actual - counted);
         }
-        state.pages = actual;
+        self.pages.store(actual, Ordering::Relaxed);
     }
 
     pub fn truncate(&self, len: u64) -> Result<()> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         let size = self.memory.size();
         if (len < size && state.seals & seal::SHRINK != 0) || (len > size && state.seals & seal::GROW != 0) {
             return Err(Errno::EPERM);
@@ -140,11 +151,11 @@ impl Contents {
             return Ok(());
         }
         self.memory.truncate(len)?;
-        state.sparse |= len > size;
-        if len == 0 {
-            state.sparse = false;
+        // Growing makes a hole; of nothing there are no parts.
+        if len > size || len == 0 {
+            self.set_sparse(len > size);
         }
-        self.settle(&mut state, 0);
+        self.settle(0);
         Ok(())
     }
 
@@ -154,14 +165,14 @@ impl Contents {
             return Err(Errno::EOPNOTSUPP);
         }
         let end = offset.checked_add(len).filter(|e| *e <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if mode & PUNCH_HOLE != 0 {
             if state.seals & (seal::WRITE | seal::FUTURE_WRITE) != 0 {
                 return Err(Errno::EPERM);
             }
             self.memory.allocate(mode, offset, len)?;
-            state.sparse = true;
-            self.settle(&mut state, 0);
+            self.set_sparse(true);
+            self.settle(0);
             return Ok(());
         }
         if end > self.memory.size() && state.seals & seal::GROW != 0 {
@@ -178,8 +189,10 @@ impl Contents {
         } else {
             Ok(())
         };
-        state.sparse |= result.is_ok();
-        self.settle(&mut state, got);
+        if result.is_ok() {
+            self.set_sparse(true);
+        }
+        self.settle(got);
         result
     }
 
@@ -228,8 +241,6 @@ impl Contents {
 
 impl Drop for Contents {
     fn drop(&mut self) {
-        // Exclusive by now; the lock cannot be contended, but its level may not be taken in a drop.
-        let pages = self.state.get_mut().pages;
-        self.store.limits.give_back_pages(pages);
+        self.store.limits.give_back_pages(*self.pages.get_mut());
     }
 }

@@ -80,12 +80,16 @@ impl FileSystem for TmpFs {
     }
 }
 
-/// statfs(2): no limit shows as 0, as Linux does.
+/// What statfs(2) shows where there is no limit, in pages: 1 TiB. `Differs:` Linux shows 0, which programs take for a full file system.
+const UNLIMITED_PAGES: u64 = 1 << 28;
+
 pub(crate) fn stat_fs(store: &Store, kind: i64) -> StatFs {
-    let (pages, used_pages) = store.pages();
-    let (inodes, used_inodes) = store.inodes();
-    let limited = |most: u64, used: u64| if most == u64::MAX { (0, 0) } else { (most, most.saturating_sub(used)) };
-    let (blocks, bfree) = limited(pages, used_pages);
-    let (files, ffree) = limited(inodes, used_inodes);
-    StatFs { kind, bsize: 4096, blocks, bfree, bavail: bfree, files, ffree, fsid: [store.device as i32, 0], namelen: 255, frsize: 4096, ..StatFs::default() }
+    let shown = |(most, used): (u64, u64)| {
+        let most = if most == u64::MAX { UNLIMITED_PAGES.max(used) } else { most };
+        (most, most.saturating_sub(used))
+    };
+    let (blocks, bfree) = shown(store.pages());
+    let (files, ffree) = shown(store.inodes());
+    let fsid = [i32::try_from(store.device).unwrap_or(0), 0];
+    StatFs { kind, bsize: 4096, blocks, bfree, bavail: bfree, files, ffree, fsid, namelen: 255, frsize: 4096, ..StatFs::default() }
 }

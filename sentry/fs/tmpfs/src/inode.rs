@@ -154,20 +154,23 @@ impl TmpInode {
         let now = self.store.now();
         let mut meta = self.meta.lock();
         (meta.mtime, meta.ctime) = (now, now);
-        let privileged = meta.mode.0 & Mode::SET_UID != 0 || meta.mode.0 & (Mode::SET_GID | 0o010) == Mode::SET_GID | 0o010;
-        if privileged {
+        if meta.mode.0 & (Mode::SET_UID | Mode::SET_GID) != 0 {
             drop(meta);
-            if caller.credentials().has(sentry_auth::Caps::FSETID) {
-                return;
-            }
+            self.drop_set_ids(caller);
             meta = self.meta.lock();
-            meta.mode.0 &= !Mode::SET_UID;
-            if meta.mode.0 & 0o010 != 0 {
-                meta.mode.0 &= !Mode::SET_GID;
-            }
         }
         // A capability of the file is a privilege as well.
         meta.xattrs.remove(b"security.capability".as_slice());
+    }
+
+    fn drop_set_ids(&self, caller: &dyn Caller) {
+        let who = caller.credentials();
+        if who.has(sentry_auth::Caps::FSETID) {
+            return;
+        }
+        if let Ok(attr) = self.attr() {
+            self.meta.lock().mode = sentry_vfs::without_set_ids(&who, &attr);
+        }
     }
 
     pub(crate) fn dir(&self) -> Result<&Dir> {

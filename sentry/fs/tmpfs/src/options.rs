@@ -26,7 +26,11 @@ impl TmpFsOptions {
     /// mount(2)'s data: "size=64m,mode=755". `memory` is the machine's memory in bytes: half of it is the default size, and percents are of it.
     /// `EINVAL` for what tmpfs does not know.
     pub fn parse(data: &[u8], memory: u64) -> Result<TmpFsOptions> {
-        let half = TmpFsOptions { size: Some(memory / 2 / PAGE * PAGE), nr_inodes: Some((memory / 2 / PAGE).max(1024)), ..TmpFsOptions::default() };
+        let half = TmpFsOptions {
+            size: Some(memory / 2 / PAGE * PAGE),
+            nr_inodes: Some((memory / 2 / PAGE).max(1024)),
+            ..TmpFsOptions::default()
+        };
         half.changed(data, memory)
     }
 

@@ -24,7 +24,14 @@ pub struct Store {
 
 impl Store {
     /// `pages` and `inodes` are limits, `None` for none; inode numbers count up from `first_ino`.
-    pub fn new(device: u64, first_ino: u64, pages: Option<u64>, inodes: Option<u64>, source: Arc<dyn FileSource>, clock: Clock) -> Arc<Store> {
+    pub fn new(
+        device: u64,
+        first_ino: u64,
+        pages: Option<u64>,
+        inodes: Option<u64>,
+        source: Arc<dyn FileSource>,
+        clock: Clock,
+    ) -> Arc<Store> {
         Arc::new(Store {
             device,
             source,

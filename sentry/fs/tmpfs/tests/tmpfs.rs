@@ -1,4 +1,5 @@
 //! tmpfs through the virtual file system's operations.
+#![allow(clippy::unwrap_used, clippy::unimplemented, reason = "tests, and what they share")]
 
 mod support;
 
@@ -281,7 +282,9 @@ fn unnamed_files_may_get_a_name_once() {
 #[test]
 fn nodes_of_every_kind() {
     let sh = shell();
-    for (name, kind, rdev) in [("p", FileKind::Fifo, 0), ("s", FileKind::Socket, 0), ("c", FileKind::CharDevice, 0x103), ("b", FileKind::BlockDevice, 0x800)] {
+    for (name, kind, rdev) in
+        [("p", FileKind::Fifo, 0), ("s", FileKind::Socket, 0), ("c", FileKind::CharDevice, 0x103), ("b", FileKind::BlockDevice, 0x800)]
+    {
         sentry_vfs::mknod(&sh.cx, &sh.cx.cwd, name.as_bytes(), kind, Mode(0o640), rdev).unwrap();
         let attr = sh.stat(name).unwrap();
         assert_eq!((attr.kind, attr.rdev, attr.mode.0, attr.nlink), (kind, rdev, 0o640, 1));
@@ -301,7 +304,10 @@ fn mappings_have_the_rights_of_the_open() {
     let write = file.ops.mapping(true).unwrap();
     assert!(write.max_prot.contains(Prot::WRITE));
     assert_eq!(write.label.id(), (42, file.attr().unwrap().ino));
-    let read = file.ops.mapping(false).unwrap();
+    let read = file.mapping(false, &sh.cx.root).unwrap();
+    assert_eq!(read.label.path().unwrap(), b"/a");
+    sh.mv("/a", "/b").unwrap();
+    assert_eq!(read.label.path().unwrap(), b"/b");
     assert!(!read.max_prot.contains(Prot::WRITE));
     // What is written through the host file is the file's contents.
     let mut text = [0; 6];

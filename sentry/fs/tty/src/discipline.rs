@@ -161,7 +161,8 @@ impl Discipline {
             self.stop(outcome);
             return true;
         }
-        let signals = [cc::INTR, cc::QUIT, cc::SUSP].iter().any(|i| self.termios.is(c, *i));
+        let signals =
+            self.termios.local.contains(LocalFlags::ISIG) && [cc::INTR, cc::QUIT, cc::SUSP].iter().any(|i| self.termios.is(c, *i));
         if self.stopped && self.termios.input.contains(InputFlags::IXANY) && !signals {
             self.start(outcome);
         }

@@ -100,7 +100,7 @@ fn table(argv: &[u64], env: &[u64], vector: &[(u64, u64)]) -> Vec<u8> {
 }
 
 fn auxiliary(mm: &Mm, c: &StackContents<'_>, [random, name, platform]: [u64; 3]) -> Vec<(u64, u64)> {
-    let cpu = crate::cpu::features();
+    let cpu = &c.ids.cpu;
     let mut vector = Vec::new();
     if let Some(header) = mm.vdso_header() {
         vector.push((AT_SYSINFO_EHDR, header.0));

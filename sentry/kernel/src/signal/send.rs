@@ -105,6 +105,13 @@ fn wake_targets(state: &GroupState, thread: Option<&Arc<Task>>, signal: Signal) 
 }
 
 impl Kernel {
+    /// To a process, from the kernel (terminal). One that is not there is passed over.
+    pub fn signal_process(&self, pid: i32, signal: Signal) {
+        if let Some(group) = self.processes.group(pid) {
+            let _ = group.send(signal, SigInfo::new(signal, SI_KERNEL));
+        }
+    }
+
     /// To every process of a group, from the kernel (terminal).
     pub fn signal_process_group(&self, process_group: i32, signal: Signal) {
         for group in self.processes.members(process_group) {

@@ -54,7 +54,7 @@ impl CurrentTask {
         let mm = Mm::new(thread.space().clone(), kernel.mm_config(&self.task.group.limits()));
         let c = credentials;
         let secure = c.uid != c.euid || c.gid != c.egid;
-        let ids = AuxIds { uid: c.uid, euid: c.euid, gid: c.gid, egid: c.egid, secure };
+        let ids = AuxIds { uid: c.uid, euid: c.euid, gid: c.gid, egid: c.egid, secure, cpu: kernel.cpu };
         match program.load(&mm, thread.as_mut(), env, &ids) {
             Ok(entry) => Ok((thread, mm, entry)),
             Err(errno) => {

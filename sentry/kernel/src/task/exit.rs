@@ -96,6 +96,7 @@ impl crate::kernel::Kernel {
             let mut state = group.state.lock();
             let status = state.exit.unwrap_or(ExitStatus::Exited(state.leader_code));
             state.zombie = Some(status);
+            state.last_comm = last.comm();
             status
         };
         group.timers.disarm_all();

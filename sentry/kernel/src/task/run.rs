@@ -1,5 +1,7 @@
 //! The life of a task: run guest code, serve what it asks for, deliver signals, until it ends.
 
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sentry_abi::{Errno, SigInfo, Signal};
@@ -7,7 +9,7 @@ use sentry_platform::{Exit, FaultInfo, HostExit};
 use sentry_sync::Parker;
 
 use super::current::{Ended, Native};
-use super::{CurrentTask, Restart, RunState, Stop, SysResult};
+use super::{CurrentTask, Restart, RunState, Stop, SysResult, Task};
 use crate::thread_group::ExitStatus;
 
 /// Stack of a task's sentry thread. Nothing recurses on guest input.
@@ -19,11 +21,30 @@ pub(crate) fn spawn(current: CurrentTask) -> std::io::Result<()> {
     std::thread::Builder::new().name(name).stack_size(STACK_SIZE).spawn(move || current.run()).map(drop)
 }
 
+thread_local! {
+    /// The task of this sentry thread, for what is asked without a caller at hand (/proc/self).
+    static CURRENT: Cell<Option<Arc<Task>>> = const { Cell::new(None) };
+}
+
+/// (process, thread) of the task that this sentry thread runs, if any.
+pub fn current_ids() -> Option<(i32, i32)> {
+    let task = CURRENT.take();
+    let ids = task.as_ref().map(|t| (t.pid(), t.tid()));
+    CURRENT.set(task);
+    ids
+}
+
 impl CurrentTask {
+    /// Makes the calling sentry thread, which serves no other task, this task's own: it is woken when the task is.
+    pub fn adopt_thread(&self) {
+        // The task is new: nobody has set it before.
+        let _ = self.task.parker.set(Parker::current());
+        CURRENT.set(Some(self.task.clone()));
+    }
+
     /// Runs to the task's end.
     pub(crate) fn run(mut self) {
-        // The thread is new: nobody has set it before.
-        let _ = self.task.parker.set(Parker::current());
+        self.adopt_thread();
         while self.return_to_guest() {
             self.task.in_guest.store(true, Ordering::SeqCst);
             // A signal that came before the flag was set has not interrupted anybody.
@@ -36,6 +57,8 @@ impl CurrentTask {
             self.handle(exit);
         }
         self.task.set_run_state(RunState::Dead);
+        // Not left to the thread's end, when its other locals may be gone.
+        drop(CURRENT.take());
         self.finish();
     }
 

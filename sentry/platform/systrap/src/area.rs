@@ -102,6 +102,7 @@ unsafe impl Sync for SlotView {}
 
 macro_rules! words {
     ($($name:ident)*) => {$(
+        #[allow(clippy::wrong_self_convention, reason = "named as the fields are")]
         pub fn $name(&self) -> &AtomicU32 {
             self.word(offset_of!(ThreadArea, $name))
         }
@@ -110,7 +111,7 @@ macro_rules! words {
 
 impl SlotView {
     fn word(&self, offset: usize) -> &AtomicU32 {
-        debug_assert!(offset % 4 == 0 && offset + 4 <= SLOT_SIZE);
+        debug_assert!(offset.is_multiple_of(4) && offset + 4 <= SLOT_SIZE);
         // SAFETY: aligned and inside the slot; the other side uses atomics or is hostile, which makes the value arbitrary, not the access invalid.
         unsafe { AtomicU32::from_ptr(self.at.as_ptr().add(offset).cast()) }
     }
@@ -119,7 +120,7 @@ impl SlotView {
 
     /// A 64-bit value at an aligned offset; reads 0 outside the slot.
     pub fn get(&self, offset: usize) -> u64 {
-        if offset % 8 != 0 || offset > SLOT_SIZE - 8 {
+        if !offset.is_multiple_of(8) || offset > SLOT_SIZE - 8 {
             return 0;
         }
         // SAFETY: aligned and inside the slot.
@@ -128,7 +129,7 @@ impl SlotView {
 
     /// Writes outside the slot are dropped.
     pub fn put(&self, offset: usize, value: u64) {
-        if offset % 8 != 0 || offset > SLOT_SIZE - 8 {
+        if !offset.is_multiple_of(8) || offset > SLOT_SIZE - 8 {
             return;
         }
         // SAFETY: aligned and inside the slot.

@@ -1,14 +1,18 @@
 //! One zygote and everything that came from it: who is who by host thread id, and which births are awaited.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 use sentry_platform::SpaceId;
 use sentry_sync::{Level, Mutex};
 
+use crate::area::Area;
 use crate::frame::FpLayout;
+use crate::process::Process;
 use crate::reaper::Reaper;
 use crate::stub::Stub;
 use crate::sys;
@@ -22,6 +26,10 @@ pub struct Container {
     /// The host permits process_vm_readv and writev.
     pub host_copies: AtomicBool,
     tables: Mutex<Tables>,
+    /// Areas made ahead of need.
+    areas: Mutex<Vec<Area>>,
+    /// The thread that makes areas and address spaces ahead of need.
+    refill: OnceLock<Thread>,
     next_space: AtomicU64,
     failed: AtomicBool,
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -62,6 +70,8 @@ impl Container {
             reaper,
             host_copies: AtomicBool::new(true),
             tables: Mutex::new(Level::PlatformTable, Tables::default()),
+            areas: Mutex::new(Level::PlatformProcess, Vec::new()),
+            refill: OnceLock::new(),
             next_space: AtomicU64::new(1),
             failed: AtomicBool::new(false),
             on_failure: Mutex::new(Level::PlatformTable, None),
@@ -70,6 +80,33 @@ impl Container {
 
     pub fn area_base(&self) -> u64 {
         self.base + sentry_stub::layout::AREA_OFFSET
+    }
+
+    pub fn set_refill(&self, thread: Thread) {
+        let _ = self.refill.set(thread);
+    }
+
+    pub fn wake_refill(&self) {
+        if let Some(thread) = self.refill.get() {
+            thread.unpark();
+        }
+    }
+
+    /// An area for a new process.
+    pub fn take_area(&self) -> io::Result<Area> {
+        let ready = self.areas.lock().pop();
+        self.wake_refill();
+        ready.map_or_else(Area::new, Ok)
+    }
+
+    /// Makes one more area for later, unless there are `enough`; whether it did.
+    pub fn add_area(&self, enough: usize) -> bool {
+        if self.areas.lock().len() >= enough {
+            return false;
+        }
+        let Ok(area) = Area::new() else { return false };
+        self.areas.lock().push(area);
+        true
     }
 
     pub fn new_space_id(&self) -> SpaceId {
@@ -87,6 +124,15 @@ impl Container {
     /// Ends the wait for a birth; `None` if it has happened.
     pub fn cancel_birth(&self, token: u64) -> Option<Birth> {
         self.tables.lock().births.remove(&token)
+    }
+
+    /// The process has ended: its births will not happen.
+    pub fn forget_births(&self, process: &Process) {
+        // Dropped after the lock.
+        let _forgotten: Vec<Birth> = {
+            let mut tables = self.tables.lock();
+            tables.births.extract_if(|_, b| std::ptr::eq(b.child.process.as_ref(), process)).map(|(_, b)| b).collect()
+        };
     }
 
     /// The birth that `tid` proves by `token`, once; from now on the thread is known.

@@ -57,7 +57,9 @@ fn parse(n: &Notification) -> Option<(UserRange, MemoryRequest)> {
     let prot = || u8::try_from(third).ok().and_then(Prot::from_bits);
     let rest_is_zero = fourth == 0 && fifth == 0 && sixth == 0;
     let request = match n.nr {
-        NR_MMAP if fourth & !MAP_NORESERVE == MAP_FLAGS && fifth == u64::MAX && sixth == 0 => MemoryRequest::Map { at: range, prot: prot()? },
+        NR_MMAP if fourth & !MAP_NORESERVE == MAP_FLAGS && fifth == u64::MAX && sixth == 0 => {
+            MemoryRequest::Map { at: range, prot: prot()? }
+        }
         NR_MUNMAP if third == 0 && rest_is_zero => MemoryRequest::Unmap { range },
         NR_MPROTECT if rest_is_zero => MemoryRequest::Protect { range, prot: prot()? },
         NR_MADVISE if rest_is_zero => MemoryRequest::Advise { range, advice: u32::try_from(third).ok()? as i32 },
@@ -80,7 +82,7 @@ pub fn suggest(stub: &Stub, requests: &dyn MemoryRequests, len: u64) {
 /// The number of a refusal.
 pub fn refusal(verdict: Verdict) -> i32 {
     match verdict {
-        Verdict::Refuse(errno) => i32::from(errno.raw()),
-        _ => i32::from(Errno::ENOSYS.raw()),
+        Verdict::Refuse(errno) => errno.raw(),
+        _ => Errno::ENOSYS.raw(),
     }
 }

@@ -112,7 +112,7 @@ fn put_word(bytes: &mut [u8], at: usize, value: u32) {
 pub fn checked_offset(offset: u32) -> Option<usize> {
     let offset = offset as usize;
     let end = offset.checked_add(uc::SIZE + uc::SIGINFO_SIZE)?;
-    (offset % 8 == 0 && offset >= START_FRAME && end <= SLOT_SIZE).then_some(offset)
+    (offset.is_multiple_of(8) && offset >= START_FRAME && end <= SLOT_SIZE).then_some(offset)
 }
 
 /// General registers from a frame.

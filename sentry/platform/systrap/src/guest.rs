@@ -240,7 +240,10 @@ impl SystrapThread {
         if got != at.start() {
             return Err(PlatformError::Host(Errno::ENOMEM));
         }
-        if file.is_none() && how == MAP_FIXED_NOREPLACE && let Some(requests) = self.stub.process.mm.requests() {
+        if file.is_none()
+            && how == MAP_FIXED_NOREPLACE
+            && let Some(requests) = self.stub.process.mm.requests()
+        {
             direct::suggest(&self.stub, &*requests, at.len());
         }
         Ok(())
@@ -248,11 +251,7 @@ impl SystrapThread {
 
     fn check(range: UserRange) -> Result<(), PlatformError> {
         // The stub's own range is out of reach whatever the caller checked.
-        if range.is_page_aligned() && guest_range(range.start(), range.len()) {
-            Ok(())
-        } else {
-            Err(PlatformError::Host(Errno::EINVAL))
-        }
+        if range.is_page_aligned() && guest_range(range.start(), range.len()) { Ok(()) } else { Err(PlatformError::Host(Errno::EINVAL)) }
     }
 }
 
@@ -442,6 +441,7 @@ impl GuestThread for SystrapThread {
         }
     }
 
+    /// 0 until a new thread has said hello.
     fn host_tid(&self) -> i32 {
         self.stub.tid()
     }

@@ -8,6 +8,10 @@
 //! Invariants: what a stub writes is read once and believed only about itself; no lock is held while waiting for a stub (but the lock of
 //! the zygote's order channel); every such wait ends when the process is reaped.
 
+//! Host calls that the sentry's filter must allow for this platform: futex, futex_waitv, ioctl (0xc0502100, 0xc0182101, 0x40182103,
+//! 0x40082104 only), process_vm_readv, process_vm_writev, tgkill, kill, waitid, memfd_create, ftruncate, fcntl (F_ADD_SEALS), mmap, munmap,
+//! getrandom, clock_gettime, getcpu, poll, close, clone3/clone (threads), clock_nanosleep, setpriority; at adoption also recvmsg and pread64.
+
 mod area;
 mod container;
 mod copy;

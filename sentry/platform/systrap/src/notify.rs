@@ -122,6 +122,10 @@ fn born(container: &Container, n: &Notification, tid: i32) {
         tracing::warn!(tid, "new stub refused: {e}");
         birth.child.process.kill();
     }
-    birth.child.born.store(true, Ordering::Release);
+    birth.child.born.store(true, Ordering::SeqCst);
+    // An interrupt that came before the id was known.
+    if birth.child.running.load(Ordering::SeqCst) && birth.child.interrupted.load(Ordering::SeqCst) {
+        birth.child.process.signal(tid);
+    }
     birth.parent.poke();
 }

@@ -13,10 +13,10 @@ use sentry_stub::layout::ThreadArea;
 
 use crate::area::SlotView;
 
-/// Guest code that runs no longer than this between two calls is worth waiting for (cycles; some 10 µs).
-const SHORT: u64 = 25_000;
+/// Guest code that runs no longer than this between two calls is worth waiting for (cycles; some 20 µs).
+const SHORT: u64 = 50_000;
 /// Calls of that kind in a row before spinning starts.
-const STREAK: u32 = 6;
+const STREAK: u32 = 3;
 /// The sentry's and the stub's longest spin.
 const SENTRY_SPIN: u64 = 60_000;
 const STUB_SPIN: u32 = 30_000;

@@ -48,7 +48,7 @@ impl Mm {
     pub fn take_slot(&self) -> Option<u32> {
         let mut slots = self.slots.lock();
         let free = |slot: &u32| self.area.slot(*slot).host_tid().load(Ordering::Acquire) == 0;
-        let slot = match slots.retired.iter().position(|s| free(s)) {
+        let slot = match slots.retired.iter().position(free) {
             Some(at) => slots.retired.swap_remove(at),
             None => {
                 if slots.next == slots.birth {
@@ -145,6 +145,7 @@ impl Process {
             self.container.remove_thread(&stub);
             stub.poke();
         }
+        self.container.forget_births(self);
         if self.is_zygote {
             tracing::error!(?exit, "zygote died");
             self.container.fail();
@@ -179,7 +180,6 @@ impl Process {
     pub fn cpu(&self) -> Duration {
         self.while_alive(sys::process_cpu_time).unwrap_or_default()
     }
-
 }
 
 /// Whether a range belongs to the guest (it may be read in the stub region's vDSO, which programs never pass).

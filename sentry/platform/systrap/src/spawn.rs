@@ -9,7 +9,6 @@ use sentry_abi::Errno;
 use sentry_platform::{PlatformError, Registers, SpawnKind};
 use sentry_stub::layout::{SLOT_SIZE, ThreadArea, order};
 
-use crate::area::Area;
 use crate::container::{Birth, BirthKind, Container};
 use crate::frame;
 use crate::process::{Mm, Process};
@@ -62,7 +61,7 @@ pub fn spawn(parent: &mut Turn<'_>, kind: SpawnKind, start: &Registers, image: &
 /// A process of its own memory: a copy of the parent's, or from the zygote an empty one.
 pub fn process(parent: &mut Turn<'_>, start: &Registers, image: &[u8]) -> Result<Arc<Stub>, PlatformError> {
     let container = parent.stub.process.container.clone();
-    let area = Area::new().map_err(broken)?;
+    let area = container.take_area().map_err(broken)?;
     let token = area.token();
     let mm = Arc::new(Mm::new(container.new_space_id(), area, parent.stub.slot));
     let child = Stub::new(&Process::new(&container, mm, false), parent.stub.slot);
@@ -115,17 +114,24 @@ impl Born<'_> {
     fn order(&self, parent: &mut Turn<'_>, what: u32, args: &[u64], call: Expected) -> Result<(), PlatformError> {
         let birth = Birth { kind: self.kind, child: self.child.clone(), parent: parent.stub.clone() };
         self.container.await_birth(self.token, birth);
-        self.container.reaper.watch(&parent.stub.process);
+        let may_die = self.kind != BirthKind::Thread;
+        if may_die {
+            self.container.reaper.watch(&parent.stub.process);
+        }
         parent.stub.expect(Some(call));
         let result = parent.order(what, args);
         parent.stub.expect(None);
         let outcome = match result {
+            // A thread says hello while its parent goes on; it dies with its process at the latest.
+            Ok(id) if id > 0 && self.kind == BirthKind::Thread => Ok(()),
             Ok(id) if id > 0 => self.wait(parent, id),
             Ok(error) => Err(PlatformError::Host(Errno::from_host((-error) as i32))),
             Err(Gone) => Err(PlatformError::Gone),
         };
-        self.container.reaper.unwatch(&parent.stub.process);
-        if outcome.is_err() && self.container.cancel_birth(self.token).is_none() && self.kind != BirthKind::Thread {
+        if may_die {
+            self.container.reaper.unwatch(&parent.stub.process);
+        }
+        if outcome.is_err() && self.container.cancel_birth(self.token).is_none() && may_die {
             // It was born all the same, and nobody will drive it.
             self.child.process.kill();
         }
@@ -144,8 +150,7 @@ impl Born<'_> {
             if parent.stub.process.exit().is_some() {
                 return Err(PlatformError::Gone);
             }
-            if self.kind != BirthKind::Thread
-                && let Ok(pid) = i32::try_from(id)
+            if let Ok(pid) = i32::try_from(id)
                 && let Some(exit) = self.container.reaper.take_unknown(pid)
                 && self.container.cancel_birth(self.token).is_some()
             {

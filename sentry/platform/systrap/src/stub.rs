@@ -81,11 +81,11 @@ impl Stub {
     }
 
     pub fn tid(&self) -> i32 {
-        self.tid.load(Ordering::Acquire)
+        self.tid.load(Ordering::SeqCst)
     }
 
     pub fn set_tid(&self, tid: i32) {
-        self.tid.store(tid, Ordering::Release);
+        self.tid.store(tid, Ordering::SeqCst);
     }
 
     pub fn view(&self) -> SlotView {
@@ -177,10 +177,10 @@ impl Turn<'_> {
 
     /// Waits until the stub hands over; the event.
     pub fn wait(&mut self) -> Result<u32, Gone> {
-        self.wait_spinning(self.channel.pace.budget())
+        self.wait_spinning(self.channel.pace.budget(), true)
     }
 
-    fn wait_spinning(&mut self, budget: u64) -> Result<u32, Gone> {
+    fn wait_spinning(&mut self, budget: u64, judge: bool) -> Result<u32, Gone> {
         let view = self.view;
         let word = view.to_sentry();
         let start = if budget == 0 { 0 } else { pace::now() };
@@ -188,7 +188,7 @@ impl Turn<'_> {
         loop {
             let now = word.load(Ordering::SeqCst);
             if now != self.channel.seen {
-                if spinning {
+                if spinning && judge {
                     self.channel.pace.answered();
                 }
                 self.channel.seen = now;
@@ -199,7 +199,10 @@ impl Turn<'_> {
                 hint::spin_loop();
                 if pace::now().wrapping_sub(start) >= budget {
                     spinning = false;
-                    self.channel.pace.in_vain();
+                    // An order may well take long.
+                    if judge {
+                        self.channel.pace.in_vain();
+                    }
                 }
                 continue;
             }
@@ -222,7 +225,7 @@ impl Turn<'_> {
 
     /// The result of the order posted last.
     pub fn result(&mut self) -> Result<i64, Gone> {
-        match self.wait_spinning(0)? {
+        match self.wait_spinning(self.channel.pace.budget(), false)? {
             event::DONE => Ok(self.view.get(offset_of!(ThreadArea, result)) as i64),
             other => {
                 self.stub.violation("answered an order with another event", other);

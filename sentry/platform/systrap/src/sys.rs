@@ -139,7 +139,7 @@ pub fn futex_wake_private(word: &AtomicU32) {
 /// Sleeps while `*word == expected`, at most `limit`.
 pub fn futex_wait_private(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
     let time = limit.map(|d| libc::timespec { tv_sec: d.as_secs() as i64, tv_nsec: i64::from(d.subsec_nanos()) });
-    let time_at = time.as_ref().map_or(ptr::null(), |t| ptr::from_ref(t));
+    let time_at = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: word and time-out live through the call.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), FUTEX_WAIT | FUTEX_PRIVATE, expected, time_at) };
 }
@@ -198,6 +198,12 @@ pub fn kill(pid: i32, signal: i32) {
 pub fn tgkill(pid: i32, tid: i32, signal: i32) -> bool {
     // SAFETY: no memory is involved.
     unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) == 0 }
+}
+
+/// Lowers the calling thread's priority, if the host lets it.
+pub fn be_nice(nice: i32) {
+    // SAFETY: no memory is involved; 0 is the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 /// CPU time of a process of ours.
@@ -318,13 +324,7 @@ fn answer(listener: BorrowedFd<'_>, response: &Response) -> io::Result<()> {
 
 /// Puts `file` into the notifying thread's table as `number`, replacing what was there.
 pub fn inject(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_>, number: u32) -> io::Result<()> {
-    let order = AddFd {
-        id,
-        flags: ADDFD_FLAG_SETFD,
-        source: file.as_raw_fd() as u32,
-        number,
-        number_flags: libc::O_CLOEXEC as u32,
-    };
+    let order = AddFd { id, flags: ADDFD_FLAG_SETFD, source: file.as_raw_fd() as u32, number, number_flags: libc::O_CLOEXEC as u32 };
     // SAFETY: the structure is the kernel's.
     check(libc::c_long::from(unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_ADDFD, &raw const order) })).map(drop)
 }

@@ -3,10 +3,10 @@
 use sentry_abi::time::Timeval;
 use sentry_abi::{Errno, FileKind, Mode, Result, Signal, Timespec, UserAddr};
 use sentry_kernel::{CurrentTask, Resource, SysResult};
-use sentry_vfs::{Caller, Follow, Path, Seek, TimeChange};
+use sentry_vfs::{Caller, Follow, Path, Seek, TimeChange, watch_event as event};
 
 use super::at::{self, AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, check_flags};
-use super::transfer::{event, tell};
+use super::transfer::tell;
 use crate::args::{Flags, PathArg};
 
 /// [chmod(2)](https://man7.org/linux/man-pages/man2/chmod.2.html).

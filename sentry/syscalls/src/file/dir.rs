@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use sentry_abi::{Errno, FileKind, Mode, Result, UserAddr};
 use sentry_auth::{Access, Caps};
 use sentry_kernel::{CurrentTask, SysResult};
-use sentry_vfs::{DirEntry, FileDescription, Follow, FsContext, Path, Seek};
+use sentry_vfs::{DirEntry, FileDescription, Follow, FsContext, Path, Seek, watch_event as event};
 
 use super::at::{self, AT_FDCWD, AT_REMOVEDIR, check_flags};
-use super::transfer::{event, tell};
+use super::transfer::tell;
 use crate::args::{Flags, PathArg};
 
 /// The most that one call returns, whatever the guest's buffer; a listing takes several calls anyway.

@@ -8,8 +8,8 @@ use sentry_vfs::StatusFlags;
 use crate::args::{Flags, PathArg};
 use crate::dispatch::System;
 
-pub(super) const O_CLOEXEC: u32 = 0o2000000;
-pub(super) const O_NONBLOCK: u32 = 0o4000;
+pub(crate) const O_CLOEXEC: u32 = 0o2000000;
+pub(crate) const O_NONBLOCK: u32 = 0o4000;
 const O_DIRECT: u32 = 0o40000;
 const CLOSE_RANGE_UNSHARE: u32 = 2;
 const CLOSE_RANGE_CLOEXEC: u32 = 4;

@@ -61,7 +61,11 @@ fn check_how(how: &OpenHow) -> Result<(OpenFlags, Mode, Walk)> {
     let flags = u32::try_from(how.flags).ok().and_then(OpenFlags::from_bits).ok_or(Errno::EINVAL)?;
     let resolve = u32::try_from(how.resolve).map_err(|_| Errno::EINVAL)?;
     if resolve & CACHED != 0 {
-        return Err(if flags.intersects(OpenFlags::TRUNCATE | OpenFlags::CREATE | OpenFlags::TEMPORARY) { Errno::EINVAL } else { Errno::EAGAIN });
+        return Err(if flags.intersects(OpenFlags::TRUNCATE | OpenFlags::CREATE | OpenFlags::TEMPORARY) {
+            Errno::EINVAL
+        } else {
+            Errno::EAGAIN
+        });
     }
     let walk = Walk::from_bits(resolve).ok_or(Errno::EINVAL)?;
     if walk.contains(Walk::BENEATH | Walk::IN_ROOT) {

@@ -80,12 +80,21 @@ fn poll_files(task: &CurrentTask, fds: UserAddr, nfds: u32, limit: Limit) -> Res
         list[index].revents = events.bits() as u16;
         count += u64::from(!events.is_empty());
     }
-    // Only `revents` is written: another thread may be changing the rest.
+    write_back(task, fds, &list)?;
+    Ok(Some(count))
+}
+
+/// Linux writes `revents` alone, since another thread may be changing the rest; for long lists that is too dear here.
+fn write_back(task: &CurrentTask, fds: UserAddr, list: &[PollFd]) -> Result<()> {
+    const FEW: usize = 4;
+    if list.len() > FEW {
+        return task.mm().write_array(fds, list);
+    }
     for (index, one) in list.iter().enumerate() {
-        let at = fds.offset(index as u64 * size_of::<PollFd>() as u64 + 6)?;
+        let at = fds.offset((index * size_of::<PollFd>() + 6) as u64)?;
         task.mm().write_obj(at, &one.revents)?;
     }
-    Ok(Some(count))
+    Ok(())
 }
 
 /// [ppoll(2)](https://man7.org/linux/man-pages/man2/ppoll.2.html).

@@ -114,7 +114,14 @@ fn table_size(task: &CurrentTask) -> usize {
 }
 
 /// [select(2)](https://man7.org/linux/man-pages/man2/select.2.html).
-pub fn select(task: &mut CurrentTask, nfds: i32, readfds: UserAddr, writefds: UserAddr, exceptfds: UserAddr, timeout: UserAddr) -> SysResult {
+pub fn select(
+    task: &mut CurrentTask,
+    nfds: i32,
+    readfds: UserAddr,
+    writefds: UserAddr,
+    exceptfds: UserAddr,
+    timeout: UserAddr,
+) -> SysResult {
     let limit = Limit::read_timeval(task, timeout)?;
     let result = select_files(task, nfds, [readfds, writefds, exceptfds], limit);
     finish(task, timeout, limit, result, Unit::Microseconds)

@@ -7,6 +7,7 @@ use sentry_fs_pipefs::Pipes;
 use sentry_fs_tmpfs::memfd::Memfds;
 use sentry_vfs::FileSystem;
 
+use super::buffer::Buffers;
 use super::deadlock::LockWaits;
 
 /// What mount(2) asks for.
@@ -36,10 +37,11 @@ pub struct FileServices {
     pub memfds: Arc<Memfds>,
     pub file_systems: Arc<dyn FileSystems>,
     pub(crate) lock_waits: LockWaits,
+    pub(crate) buffers: Buffers,
 }
 
 impl FileServices {
     pub fn new(pipes: Arc<Pipes>, memfds: Arc<Memfds>, file_systems: Arc<dyn FileSystems>) -> FileServices {
-        FileServices { pipes, memfds, file_systems, lock_waits: LockWaits::default() }
+        FileServices { pipes, memfds, file_systems, lock_waits: LockWaits::default(), buffers: Buffers::default() }
     }
 }

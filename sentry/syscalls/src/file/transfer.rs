@@ -3,17 +3,21 @@
 //! Data goes through a bounded buffer of the sentry; no lock is held over a copy from or to the guest. A shared offset is read, and moved
 //! only if nobody else moved it meanwhile, so that of two concurrent calls none repeats or overwrites the other's bytes.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use sentry_abi::{Errno, FileKind, Result, Signal};
 use sentry_kernel::{BlockError, CurrentTask, INFINITY, Resource, Restart, Stop};
 use sentry_mm::IoVec;
+use sentry_net::{Socket, socket_of};
 use sentry_sync::Events;
-use sentry_vfs::{Caller, FileDescription, Seek, StatusFlags};
+use sentry_vfs::{Caller, FileDescription, Seek, StatusFlags, watch_event as event};
 
-/// Transfers up to this size go through the stack.
-const SMALL: usize = 512;
-/// What one step moves for files with offsets; small enough to stay in the cache between the two copies.
-const CHUNK: usize = 64 << 10;
-/// The same for streams, where a step must hold a whole datagram.
+use super::buffer::{Buffer, KEPT_SIZE};
+
+/// What one step moves for files with offsets and for pipes; small enough to stay in the cache between the two copies.
+const CHUNK: usize = KEPT_SIZE;
+/// The same for sockets and whatever else has records: a step must hold a whole one.
 const STREAM_CHUNK: usize = 256 << 10;
 
 /// Where on the file a transfer goes.
@@ -32,27 +36,15 @@ pub(super) struct How {
     pub sync: bool,
 }
 
-/// A buffer on the stack for small transfers, on the heap for others.
-pub(super) struct Buffer {
-    small: [u8; SMALL],
-    large: Vec<u8>,
-    len: usize,
-}
-
-impl Buffer {
-    pub fn new(len: usize) -> Buffer {
-        let large = if len > SMALL { vec![0; len] } else { Vec::new() };
-        Buffer { small: [0; SMALL], large, len }
-    }
-
-    pub fn bytes(&mut self) -> &mut [u8] {
-        if self.len > SMALL { &mut self.large } else { &mut self.small[..self.len] }
-    }
-}
-
 fn chunk_size(file: &FileDescription, total: u64) -> usize {
-    let most = if file.ops.seek_kind() == Seek::Offset { CHUNK } else { STREAM_CHUNK };
+    let small = file.ops.seek_kind() == Seek::Offset || file.path.inode().kind() == FileKind::Fifo;
+    let most = if small { CHUNK } else { STREAM_CHUNK };
     (most as u64).min(total) as usize
+}
+
+/// Pipes, sockets, terminals: bytes come and go, and a blocking write insists on all of them.
+fn is_channel(file: &FileDescription) -> bool {
+    matches!(file.path.inode().kind(), FileKind::Fifo | FileKind::Socket | FileKind::CharDevice)
 }
 
 /// One read that waits while there is nothing, unless told not to.
@@ -61,13 +53,14 @@ pub(super) fn read_some(task: &CurrentTask, file: &FileDescription, offset: u64,
         Err(Errno::EAGAIN) if !nonblocking => {}
         result => return result.map_err(Stop::from),
     }
-    let done = task.block_until(Events::READ | Events::RDHUP, None, |waiter| {
+    let timeout = socket(file).and_then(|s| s.receive_timeout());
+    let done = task.block_until(Events::READ | Events::RDHUP, deadline(timeout), |waiter| {
         if let Some(waiter) = waiter {
             file.ops.ready(Events::READ, Some(waiter));
         }
         finished(file.ops.read(task, offset, dst))
     });
-    settle(done)
+    settle_within(done, timeout)
 }
 
 /// One write that waits while there is no room, unless told not to. May write a part.
@@ -76,13 +69,32 @@ pub(super) fn write_some(task: &CurrentTask, file: &FileDescription, offset: u64
         Err(Errno::EAGAIN) if !nonblocking => {}
         result => return result.map_err(Stop::from),
     }
-    let done = task.block_until(Events::WRITE, None, |waiter| {
+    let timeout = socket(file).and_then(|s| s.send_timeout());
+    let done = task.block_until(Events::WRITE, deadline(timeout), |waiter| {
         if let Some(waiter) = waiter {
             file.ops.ready(Events::WRITE, Some(waiter));
         }
         finished(file.ops.write(task, offset, src))
     });
-    settle(done)
+    settle_within(done, timeout)
+}
+
+fn socket(file: &FileDescription) -> Option<&Arc<dyn Socket>> {
+    if file.path.inode().kind() == FileKind::Socket { socket_of(file).ok() } else { None }
+}
+
+/// SO_RCVTIMEO and SO_SNDTIMEO; a limit beyond the clock is none.
+fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|limit| Instant::now().checked_add(limit))
+}
+
+/// A wait with a time limit answers EAGAIN when it is up, and is not restarted after a signal.
+fn settle_within<T>(done: Result<Result<T>, BlockError>, timeout: Option<Duration>) -> Result<T, Stop> {
+    match done {
+        Err(BlockError::TimedOut) => Err(Errno::EAGAIN.into()),
+        Err(BlockError::Interrupted) if timeout.is_some() => Err(Errno::EINTR.into()),
+        other => settle(other),
+    }
 }
 
 /// What an attempt says to the wait around it: nothing while the answer is EAGAIN.
@@ -107,11 +119,14 @@ pub(super) fn read(task: &CurrentTask, file: &FileDescription, vector: &[IoVec],
     if seek == Seek::Directory {
         return Err(Errno::EISDIR.into());
     }
+    if total == 0 && is_channel(file) {
+        return Ok(0);
+    }
     let nonblocking = how.nonblocking || file.nonblocking();
-    let mut buffer = Buffer::new(chunk_size(file, total));
+    let mut buffer = Buffer::new(task, chunk_size(file, total));
     let mut done = 0;
     loop {
-        let want = ((total - done).min(buffer.len as u64)) as usize;
+        let want = ((total - done).min(buffer.len() as u64)) as usize;
         let dst = &mut buffer.bytes()[..want];
         let step = match (seek, at) {
             (Seek::Offset, Position::Current) => read_at_current(task, file, dst, nonblocking || done > 0),
@@ -174,10 +189,10 @@ pub(super) fn write(task: &CurrentTask, file: &FileDescription, vector: &[IoVec]
     let total = IoVec::total(vector);
     let nonblocking = how.nonblocking || file.nonblocking();
     let append = how.append.unwrap_or_else(|| file.status().contains(StatusFlags::APPEND));
-    let mut buffer = Buffer::new(chunk_size(file, total));
+    let mut buffer = Buffer::new(task, chunk_size(file, total));
     let mut done = 0;
     let result = loop {
-        let want = ((total - done).min(buffer.len as u64)) as usize;
+        let want = ((total - done).min(buffer.len() as u64)) as usize;
         let src = &mut buffer.bytes()[..want];
         let copied = match task.mm().read_vectored(vector, done, src) {
             Ok(copied) => copied,
@@ -213,22 +228,22 @@ fn sync_written(file: &FileDescription) -> Result<()> {
 }
 
 /// Where in a transfer a chunk stands.
-struct Spot {
-    at: Position,
-    done: u64,
-    append: bool,
-    nonblocking: bool,
+pub(super) struct Spot {
+    pub at: Position,
+    pub done: u64,
+    pub append: bool,
+    pub nonblocking: bool,
 }
 
 /// Writes one chunk: how much of it was written, and why no more.
-fn write_chunk(task: &CurrentTask, file: &FileDescription, src: &[u8], spot: &Spot) -> (usize, Result<(), Stop>) {
+pub(super) fn write_chunk(task: &CurrentTask, file: &FileDescription, src: &[u8], spot: &Spot) -> (usize, Result<(), Stop>) {
     if file.ops.seek_kind() == Seek::Offset {
         return match write_file(task, file, src, spot) {
             Ok(n) => (n, Ok(())),
             Err(stop) => (0, Err(stop)),
         };
     }
-    let insists = matches!(file.path.inode().kind(), FileKind::Fifo | FileKind::Socket | FileKind::CharDevice);
+    let insists = is_channel(file);
     let mut done = 0;
     loop {
         match write_some(task, file, 0, &src[done..], spot.nonblocking) {
@@ -308,13 +323,6 @@ fn too_big(task: &CurrentTask, _: &FileDescription, offset: u64) -> Errno {
         task.signal_self(Signal::SIGXFSZ);
     }
     Errno::EFBIG
-}
-
-/// `IN_*` of inotify(7).
-pub(super) mod event {
-    pub const ACCESS: u32 = 0x1;
-    pub const MODIFY: u32 = 0x2;
-    pub const ATTRIB: u32 = 0x4;
 }
 
 /// Tells those who watch the file, or its directory.

@@ -30,14 +30,14 @@ pub fn sched_yield(_task: &mut CurrentTask) -> SysResult {
 }
 
 /// CPU numbers are the host's: per-CPU allocators index by them (LAWS 9).
-fn host_cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+fn host_cpus(task: &CurrentTask) -> usize {
+    task.kernel().cpus as usize
 }
 
 /// [sched_getaffinity(2)](https://man7.org/linux/man-pages/man2/sched_getaffinity.2.html): answers the bytes of the mask.
 pub fn sched_getaffinity(task: &mut CurrentTask, pid: i32, len: u64, mask: UserAddr) -> SysResult {
     find(task, pid)?;
-    let cpus = host_cpus();
+    let cpus = host_cpus(task);
     let bytes = cpus.div_ceil(64) * 8;
     if (len as usize) < bytes || len % 8 != 0 {
         return Err(Errno::EINVAL.into());
@@ -56,7 +56,7 @@ pub fn sched_getaffinity(task: &mut CurrentTask, pid: i32, len: u64, mask: UserA
 pub fn sched_setaffinity(task: &mut CurrentTask, pid: i32, len: u64, mask: UserAddr) -> SysResult {
     find(task, pid)?;
     let bytes = task.mm().read_vec(mask, len.min(1024) as usize)?;
-    let any = (0..host_cpus()).any(|cpu| bytes.get(cpu / 8).is_some_and(|b| b & (1 << (cpu % 8)) != 0));
+    let any = (0..host_cpus(task)).any(|cpu| bytes.get(cpu / 8).is_some_and(|b| b & (1 << (cpu % 8)) != 0));
     if any { Ok(0) } else { Err(Errno::EINVAL.into()) }
 }
 

@@ -57,17 +57,18 @@ pub fn chown(cx: &FsContext, at: &Path, uid: Option<u32>, gid: Option<u32>) -> R
             return Err(Errno::EPERM);
         }
     }
-    let mode = (attr.kind != FileKind::Directory).then(|| without_set_ids(&attr)).filter(|m| *m != attr.mode);
+    let mode = (attr.kind != FileKind::Directory).then(|| without_set_ids(who, &attr)).filter(|m| *m != attr.mode);
     at.inode().set_attr(&AttrChange { uid, gid, mode, ..AttrChange::default() })?;
     notify(at, event::ATTRIB);
     Ok(())
 }
 
-/// Mode after a change that must not keep privileges (chown(2), write(2) by others): no set-uid, no set-gid where the group may execute.
-pub(crate) fn without_set_ids(attr: &Attr) -> Mode {
+/// Mode after a change by `who` that must not keep privileges (chown(2), write(2)): no set-uid, no set-gid where the group may execute or where the
+/// group is not one's own.
+pub fn without_set_ids(who: &Credentials, attr: &Attr) -> Mode {
     let mut mode = attr.mode;
     mode.0 &= !Mode::SET_UID;
-    if mode.0 & 0o010 != 0 {
+    if mode.0 & 0o010 != 0 || !(who.in_group(attr.gid) || who.has(Caps::FSETID)) {
         mode.0 &= !Mode::SET_GID;
     }
     mode
@@ -108,7 +109,7 @@ pub(super) fn truncate_to(cx: &FsContext, at: &Path, len: u64) -> Result<()> {
         None
     } else {
         let attr = at.inode().attr()?;
-        Some(without_set_ids(&attr)).filter(|m| *m != attr.mode)
+        Some(without_set_ids(&cx.credentials, &attr)).filter(|m| *m != attr.mode)
     };
     at.inode().set_attr(&AttrChange { size: Some(len), mode, ..AttrChange::default() })?;
     notify(at, event::MODIFY);

@@ -97,14 +97,13 @@ pub fn link(cx: &FsContext, from: &Path, start: &Path, path: &[u8]) -> Result<()
     if !Arc::ptr_eq(&from.mount, &dir.mount) || from.inode().attr()?.dev != dir.inode().attr()?.dev {
         return Err(Errno::EXDEV);
     }
-    let attr = from.inode().attr()?;
-    if attr.kind == FileKind::Directory {
-        return Err(Errno::EPERM);
-    }
     if !hardlink_allowed(cx, from)? {
         return Err(Errno::EPERM);
     }
     check_add(cx, &dir)?;
+    if from.inode().kind() == FileKind::Directory {
+        return Err(Errno::EPERM);
+    }
     let seen = dir.dentry.changes();
     dir.inode().link(&name, from.inode())?;
     dir.dentry.adopt_new(&name, from.inode().clone(), seen);
@@ -178,7 +177,7 @@ pub fn rmdir(cx: &FsContext, start: &Path, path: &[u8]) -> Result<()> {
     }
     dir.inode().rmdir(&name)?;
     dir.dentry.removed_as(&name, &dentry);
-    tell(dentry.inode(), event::DELETE_SELF | event::ISDIR, None);
+    tell(dentry.inode(), event::DELETE_SELF, None);
     tell(dir.inode(), event::DELETE | event::ISDIR, Some(&name));
     Ok(())
 }
@@ -187,13 +186,15 @@ pub fn rmdir(cx: &FsContext, start: &Path, path: &[u8]) -> Result<()> {
 pub fn rename(cx: &FsContext, old_start: &Path, old_path: &[u8], new_start: &Path, new_path: &[u8], mode: RenameMode) -> Result<()> {
     let (old_dir, old_name, old_slash) = resolve_parent(cx, old_start, old_path, Walk::empty())?;
     let (new_dir, new_name, new_slash) = resolve_parent(cx, new_start, new_path, Walk::empty())?;
-    for name in [&old_name, &new_name] {
-        if name.is_empty() || name == b"." || name == b".." {
-            return Err(if mode == RenameMode::NoReplace { Errno::EEXIST } else { Errno::EBUSY });
-        }
-    }
+    let proper = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
     if !Arc::ptr_eq(&old_dir.mount, &new_dir.mount) {
         return Err(Errno::EXDEV);
+    }
+    if !proper(&old_name) {
+        return Err(Errno::EBUSY);
+    }
+    if !proper(&new_name) {
+        return Err(if mode == RenameMode::NoReplace { Errno::EEXIST } else { Errno::EBUSY });
     }
     let source = old_dir.dentry.child(&old_name)?;
     let target = match new_dir.dentry.child(&new_name) {
@@ -206,10 +207,7 @@ pub fn rename(cx: &FsContext, old_start: &Path, old_path: &[u8], new_start: &Pat
         (None, RenameMode::Exchange) => return Err(Errno::ENOENT),
         _ => {}
     }
-    let source_is_dir = source.inode().kind() == FileKind::Directory;
-    if (old_slash || new_slash) && !source_is_dir {
-        return Err(Errno::ENOTDIR);
-    }
+    check_slashes(&source, old_slash, target.as_ref(), new_slash, mode)?;
     // A directory cannot move below itself, nor onto an ancestor.
     if new_dir.dentry.is_below(&source) {
         return Err(Errno::EINVAL);
@@ -241,6 +239,16 @@ pub fn rename(cx: &FsContext, old_start: &Path, old_path: &[u8], new_start: &Pat
         (None, _) => {}
     }
     Ok(())
+}
+
+/// A slash behind a name says that it is, or is to be, a directory.
+fn check_slashes(source: &Dentry, old_slash: bool, target: Option<&Arc<Dentry>>, new_slash: bool, mode: RenameMode) -> Result<()> {
+    let is_file = |dentry: &Dentry| dentry.inode().kind() != FileKind::Directory;
+    let new_is_file = match mode {
+        RenameMode::Exchange => target.is_some_and(|t| is_file(t)),
+        _ => is_file(source),
+    };
+    if (old_slash && is_file(source)) || (new_slash && new_is_file) { Err(Errno::ENOTDIR) } else { Ok(()) }
 }
 
 /// Rights and kinds of a rename. A directory that gets a new parent is written to: its ".." changes.
@@ -290,7 +298,7 @@ fn tell_renamed(old_dir: &Path, old_name: &[u8], new_dir: &Path, new_name: &[u8]
     let cookie = Arc::as_ptr(inode) as *const () as usize as u32;
     old_dir.inode().state().watches.notify(&WatchEvent { mask: event::MOVED_FROM | isdir, name: Some(old_name), cookie });
     new_dir.inode().state().watches.notify(&WatchEvent { mask: event::MOVED_TO | isdir, name: Some(new_name), cookie });
-    inode.state().watches.notify(&WatchEvent { mask: event::MOVE_SELF | isdir, name: None, cookie: 0 });
+    inode.state().watches.notify(&WatchEvent { mask: event::MOVE_SELF, name: None, cookie: 0 });
 }
 
 /// linkat(2)'s source.

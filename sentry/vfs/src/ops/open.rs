@@ -67,7 +67,15 @@ impl OpenFlags {
 }
 
 /// open(2), openat(2), openat2(2): from `start`, with `mode` (umask not yet applied) for a file that is made.
-pub fn open(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flags: OpenFlags, mode: Mode, walk: Walk) -> Result<Arc<FileDescription>> {
+pub fn open(
+    cx: &FsContext,
+    caller: &dyn Caller,
+    start: &Path,
+    path: &[u8],
+    flags: OpenFlags,
+    mode: Mode,
+    walk: Walk,
+) -> Result<Arc<FileDescription>> {
     let follow = if flags.contains(OpenFlags::NO_FOLLOW) { Follow::No } else { Follow::Yes };
     if flags.contains(OpenFlags::PATH) {
         let at = resolve(cx, start, path, follow, walk)?;
@@ -89,15 +97,26 @@ pub fn open(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flag
     create(cx, caller, start, path, flags, mode, walk)
 }
 
-fn create(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flags: OpenFlags, mode: Mode, walk: Walk) -> Result<Arc<FileDescription>> {
+fn create(
+    cx: &FsContext,
+    caller: &dyn Caller,
+    start: &Path,
+    path: &[u8],
+    flags: OpenFlags,
+    mode: Mode,
+    walk: Walk,
+) -> Result<Arc<FileDescription>> {
     let base = start;
     let mut start = start.clone();
     let mut path = path.to_vec();
     // A link as the last component is followed by hand: what it names may have to be made.
     for _ in 0..40 {
         let (dir, name, slash) = resolve_parent_within(cx, base, &start, &path, walk)?;
-        if slash || name.is_empty() || name == b"." || name == b".." {
-            return Err(if flags.contains(OpenFlags::EXCLUSIVE) && !slash { Errno::EEXIST } else { Errno::EISDIR });
+        if matches!(name.as_slice(), b"" | b"." | b"..") {
+            return Err(if flags.contains(OpenFlags::EXCLUSIVE) { Errno::EEXIST } else { Errno::EISDIR });
+        }
+        if slash {
+            return Err(Errno::EISDIR);
         }
         match dir.dentry.child(&name) {
             Ok(_) if flags.contains(OpenFlags::EXCLUSIVE) => return Err(Errno::EEXIST),
@@ -138,7 +157,15 @@ fn make(cx: &FsContext, dir: &Path, name: &[u8], mode: Mode) -> Result<Path> {
     Ok(Path::new(dir.mount.clone(), dentry))
 }
 
-fn open_unnamed(cx: &FsContext, caller: &dyn Caller, start: &Path, path: &[u8], flags: OpenFlags, mode: Mode, walk: Walk) -> Result<Arc<FileDescription>> {
+fn open_unnamed(
+    cx: &FsContext,
+    caller: &dyn Caller,
+    start: &Path,
+    path: &[u8],
+    flags: OpenFlags,
+    mode: Mode,
+    walk: Walk,
+) -> Result<Arc<FileDescription>> {
     // O_TMPFILE has O_DIRECTORY in it, so that old kernels refuse it.
     if !flags.access().1 || !flags.contains(OpenFlags::DIRECTORY) || flags.contains(OpenFlags::CREATE) {
         return Err(Errno::EINVAL);

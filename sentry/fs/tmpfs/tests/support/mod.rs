@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use sentry_abi::{Errno, FileKind, Mode, Result, Signal, Timespec, UserAddr};
 use sentry_auth::{Caps, Credentials};
 use sentry_vfs::{
-    Attr, Caller, Dentry, FileDescription, FileOps, FileSystem, Follow, FsContext, Inode, JobControl, Mount, MountFlags, MountNamespace, OpenFlags,
-    OpenHow, RenameMode, SpecialFiles, Walk, open, rename, resolve, stat,
+    Attr, Caller, Dentry, FileDescription, FileOps, FileSystem, Follow, FsContext, Inode, JobControl, Mount, MountFlags, MountNamespace,
+    OpenFlags, OpenHow, RenameMode, SpecialFiles, Walk, open, rename, resolve, stat,
 };
 
 pub struct TestCaller {
@@ -200,7 +200,8 @@ impl Shell {
     /// Names but "." and "..", sorted, in one string.
     pub fn ls(&self, path: &str) -> Result<String> {
         let dir = self.open(path, READ)?;
-        let mut names: Vec<String> = self.entries(&dir, 0, usize::MAX)?.into_iter().map(|e| e.0).filter(|n| n != "." && n != "..").collect();
+        let mut names: Vec<String> =
+            self.entries(&dir, 0, usize::MAX)?.into_iter().map(|e| e.0).filter(|n| n != "." && n != "..").collect();
         names.sort();
         Ok(names.join(" "))
     }

@@ -14,6 +14,8 @@ use sentry_platform::{
 
 const PAGE: u64 = 4096;
 
+type Hook = Box<dyn FnMut(&mut dyn GuestThread) + Send>;
+
 #[derive(Default)]
 pub struct Shared {
     pub output: Mutex<Vec<u8>>,
@@ -30,7 +32,7 @@ pub struct Shared {
     pub faults: Mutex<Vec<(FaultInfo, Registers)>>,
     pub interrupts: Mutex<Vec<Arc<dyn Interrupt>>>,
     /// Answered to the test's own call 1000.
-    pub hook: Mutex<Option<Box<dyn FnMut(&mut dyn GuestThread) + Send>>>,
+    pub hook: Mutex<Option<Hook>>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,15 +115,8 @@ impl Machine {
         let mut thread = platform.new_space().expect("a space");
         let memory = load(&mut *thread, platform, elf, args);
         self.shared.processes.lock().unwrap().insert(1, ProcessState { parent: 0, threads: 1, status: None });
-        let task = Task {
-            shared: self.shared.clone(),
-            memory: Arc::new(Mutex::new(memory)),
-            pid: 1,
-            tid: 1,
-            parent: 0,
-            clear_tid: None,
-            thread,
-        };
+        let task =
+            Task { shared: self.shared.clone(), memory: Arc::new(Mutex::new(memory)), pid: 1, tid: 1, parent: 0, clear_tid: None, thread };
         start(task);
         let mut processes = self.shared.processes.lock().unwrap();
         loop {
@@ -148,7 +143,6 @@ fn start(task: Task) {
         task.thread.space().set_memory_requests(Arc::new(requests));
     }
     task.shared.live_threads.fetch_add(1, Ordering::SeqCst);
-    task.shared.tids.lock().unwrap().push(task.thread.host_tid());
     task.shared.interrupts.lock().unwrap().push(task.thread.interrupter());
     thread::Builder::new().stack_size(256 << 10).spawn(move || task.live()).expect("a thread");
 }
@@ -217,8 +211,15 @@ fn load(thread: &mut dyn GuestThread, platform: &dyn Platform, elf: &[u8], args:
 
 impl Task {
     fn live(mut self) {
+        let mut known = false;
         let end = loop {
-            match self.thread.run() {
+            let exit = self.thread.run();
+            if !known {
+                // A new thread's id may not be known earlier.
+                known = true;
+                self.shared.tids.lock().unwrap().push(self.thread.host_tid());
+            }
+            match exit {
                 Exit::Syscall => match self.syscall() {
                     Flow::Go(value) => self.thread.set_result(value),
                     Flow::End(status, group) => break (status, group),
@@ -339,7 +340,9 @@ impl Task {
         let mut memory = self.memory.lock().unwrap();
         if to > memory.brk {
             let (from, end) = (page_up(memory.brk), page_up(to));
-            if end > from && self.thread.map(range(from, end - from), MapSource::Anonymous, Share::Private, Prot::READ | Prot::WRITE).is_err() {
+            if end > from
+                && self.thread.map(range(from, end - from), MapSource::Anonymous, Share::Private, Prot::READ | Prot::WRITE).is_err()
+            {
                 return memory.brk;
             }
             memory.brk = to;

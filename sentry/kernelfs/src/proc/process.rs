@@ -1,0 +1,325 @@
+//! /proc/pid and /proc/pid/task/tid.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use sentry_abi::{Errno, FileKind, Result, Signal, UserAddr};
+use sentry_kernel::{Kernel, Task, ThreadGroup};
+use sentry_vfs::{Caller, Inode, Path};
+
+use super::{fd, status};
+use crate::pseudo::{Children, Common, Directory, Link, OwnerFn, Target, Text, WriteFn};
+
+/// Longest command line or environment that is shown.
+const MAX_STRINGS: u64 = 1 << 20;
+
+pub fn ino(pid: i32, index: u64) -> u64 {
+    0x1_0000_0000 + ((pid as u64) << 16) + index
+}
+
+/// Which task a directory is about: a process's leader (or whoever is left), or one thread.
+#[derive(Clone)]
+pub struct Subject {
+    pub kernel: Arc<Kernel>,
+    group: Weak<ThreadGroup>,
+    thread: Option<Weak<Task>>,
+    pub device: u64,
+    /// Part of the inode numbers.
+    id: i32,
+}
+
+impl Subject {
+    pub fn group(&self) -> Result<Arc<ThreadGroup>> {
+        let group = self.group.upgrade().ok_or(Errno::ESRCH)?;
+        let known = self.kernel.processes.group(group.id).is_some_and(|g| Arc::ptr_eq(&g, &group));
+        if known { Ok(group) } else { Err(Errno::ESRCH) }
+    }
+
+    /// `ESRCH` for a zombie, which has no task left.
+    pub fn task(&self) -> Result<Arc<Task>> {
+        match &self.thread {
+            None => self.group()?.any_task().ok_or(Errno::ESRCH),
+            Some(thread) => {
+                let task = thread.upgrade().ok_or(Errno::ESRCH)?;
+                let lives = self.kernel.processes.task(task.tid()).is_some_and(|t| Arc::ptr_eq(&t, &task));
+                if lives { Ok(task) } else { Err(Errno::ESRCH) }
+            }
+        }
+    }
+
+    fn alive(&self) -> bool {
+        match &self.thread {
+            None => self.group().is_ok(),
+            Some(_) => self.task().is_ok(),
+        }
+    }
+
+    pub fn is_thread(&self) -> bool {
+        self.thread.is_some()
+    }
+
+    fn owner(&self) -> OwnerFn {
+        let subject = self.clone();
+        Arc::new(move || {
+            let dumpable = subject.group().is_ok_and(|g| g.dumpable.load(Ordering::Relaxed));
+            match subject.task() {
+                Ok(task) if dumpable => {
+                    let c = task.credentials();
+                    (c.euid, c.egid)
+                }
+                _ => (0, 0),
+            }
+        })
+    }
+
+    pub fn common(&self, index: u64, mode: u16) -> Common {
+        Common::new(self.device, ino(self.id, index), mode, Some(self.owner()))
+    }
+
+    /// PTRACE_MODE_READ: may `caller` look into this process?
+    pub fn check_access(&self, caller: &dyn Caller) -> Result<()> {
+        let task = self.task()?;
+        let (mine, theirs) = (caller.credentials(), task.credentials());
+        let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == mine.fsuid);
+        let own = caller.pid() == task.pid();
+        if own || same && task.group.dumpable.load(Ordering::Relaxed) || mine.has(sentry_auth::Caps::SYS_PTRACE) {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+}
+
+pub fn directory(kernel: &Arc<Kernel>, device: u64, group: &Arc<ThreadGroup>) -> Arc<dyn Inode> {
+    let subject = Subject { kernel: kernel.clone(), group: Arc::downgrade(group), thread: None, device, id: group.id };
+    make(subject)
+}
+
+fn make(subject: Subject) -> Arc<dyn Inode> {
+    let common = subject.common(0, 0o555);
+    Directory::new(common, Arc::new(Entries(subject)))
+}
+
+/// What a row of the table below makes.
+enum Row {
+    Text(u16, fn(&Subject, &dyn Caller) -> Result<Vec<u8>>),
+    Writable(u16, fn(&Subject, &dyn Caller) -> Result<Vec<u8>>, fn(&Subject, &dyn Caller, &[u8]) -> Result<()>),
+    Object(fn(&Subject) -> Result<Path>),
+    Directory(fn(&Subject) -> Arc<dyn Inode>),
+    /// Only below /proc/pid, not below a thread.
+    ProcessOnly(fn(&Subject) -> Arc<dyn Inode>),
+}
+
+const TABLE: &[(&str, Row)] = &[
+    ("auxv", Row::Text(0o400, auxv)),
+    ("cgroup", Row::Text(0o444, |_, _| Ok(b"0::/\n".to_vec()))),
+    ("cmdline", Row::Text(0o444, cmdline)),
+    ("comm", Row::Writable(0o644, comm, set_comm)),
+    ("cwd", Row::Object(|s| Ok(s.task()?.fs().places().cwd))),
+    ("environ", Row::Text(0o400, environ)),
+    ("exe", Row::Object(exe)),
+    ("fd", Row::Directory(fd::descriptors)),
+    ("fdinfo", Row::Directory(fd::information)),
+    ("gid_map", Row::Text(0o444, id_map)),
+    ("io", Row::Text(0o400, io)),
+    ("limits", Row::Text(0o444, status::limits)),
+    ("maps", Row::Text(0o444, maps)),
+    ("mountinfo", Row::Text(0o444, |s, _| status::mountinfo(s))),
+    ("mounts", Row::Text(0o444, |s, _| status::mounts(s))),
+    ("net", Row::Directory(status::net)),
+    ("ns", Row::Directory(status::namespaces)),
+    ("oom_adj", Row::Text(0o644, |s, _| Ok(format!("{}\n", s.group()?.oom_score_adj.load(Ordering::Relaxed) * 15 / 1000).into_bytes()))),
+    ("oom_score", Row::Text(0o444, |_, _| Ok(b"0\n".to_vec()))),
+    ("oom_score_adj", Row::Writable(0o644, oom_score_adj, set_oom_score_adj)),
+    ("personality", Row::Text(0o400, |s, _| Ok(format!("{:08x}\n", s.group()?.personality.load(Ordering::Relaxed)).into_bytes()))),
+    ("root", Row::Object(|s| Ok(s.task()?.fs().places().root))),
+    ("schedstat", Row::Text(0o444, |_, _| Ok(b"0 0 0\n".to_vec()))),
+    ("setgroups", Row::Text(0o644, |_, _| Ok(b"allow\n".to_vec()))),
+    ("smaps", Row::Text(0o444, |s, c| guarded(s, c, |t| Ok(t.mm().smaps())))),
+    ("stat", Row::Text(0o444, status::stat)),
+    ("statm", Row::Text(0o444, |s, _| Ok(s.task()?.mm().statm()))),
+    ("status", Row::Text(0o444, status::status)),
+    ("task", Row::ProcessOnly(threads)),
+    ("timerslack_ns", Row::Text(0o666, |s, _| Ok(format!("{}\n", s.task()?.timer_slack_ns.load(Ordering::Relaxed)).into_bytes()))),
+    ("uid_map", Row::Text(0o444, id_map)),
+    ("wchan", Row::Text(0o444, |_, _| Ok(b"0".to_vec()))),
+];
+
+struct Entries(Subject);
+
+impl Entries {
+    fn make(&self, index: usize, row: &Row) -> Arc<dyn Inode> {
+        let s = &self.0;
+        let index = index as u64 + 1;
+        match row {
+            Row::Text(mode, read) => text(s, index, *mode, *read, None),
+            Row::Writable(mode, read, write) => text(s, index, *mode, *read, Some(*write)),
+            Row::Object(target) => {
+                let (subject, target) = (s.clone(), *target);
+                Link::new(s.common(index, 0o777), Target::Object(Arc::new(move || target(&subject))))
+            }
+            Row::Directory(make) | Row::ProcessOnly(make) => make(s),
+        }
+    }
+}
+
+type Read = fn(&Subject, &dyn Caller) -> Result<Vec<u8>>;
+type Write = fn(&Subject, &dyn Caller, &[u8]) -> Result<()>;
+
+fn text(subject: &Subject, index: u64, mode: u16, read: Read, write: Option<Write>) -> Arc<dyn Inode> {
+    let reader = subject.clone();
+    let write = write.map(|write| {
+        let writer = subject.clone();
+        Arc::new(move |caller: &dyn Caller, bytes: &[u8]| write(&writer, caller, bytes)) as WriteFn
+    });
+    Text::new(subject.common(index, mode), Arc::new(move |caller| read(&reader, caller)), write)
+}
+
+impl Children for Entries {
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        if !self.0.alive() {
+            return Err(Errno::ENOENT);
+        }
+        let found = TABLE.iter().enumerate().find(|(_, (n, _))| n.as_bytes() == name);
+        match found {
+            Some((_, (_, Row::ProcessOnly(_)))) if self.0.is_thread() => Err(Errno::ENOENT),
+            Some((index, (_, row))) => Ok(self.make(index, row)),
+            None => Err(Errno::ENOENT),
+        }
+    }
+
+    fn list(&self, _: &dyn Caller) -> Vec<(Vec<u8>, FileKind, u64)> {
+        let rows = TABLE.iter().enumerate().filter(|(_, (_, row))| !(self.0.is_thread() && matches!(row, Row::ProcessOnly(_))));
+        rows.map(|(index, (name, row))| {
+            let kind = match row {
+                Row::Text(..) | Row::Writable(..) => FileKind::Regular,
+                Row::Object(_) => FileKind::Symlink,
+                Row::Directory(_) | Row::ProcessOnly(_) => FileKind::Directory,
+            };
+            (name.as_bytes().to_vec(), kind, ino(self.0.id, index as u64 + 1))
+        })
+        .collect()
+    }
+
+    fn alive(&self) -> bool {
+        self.0.alive()
+    }
+}
+
+/// /proc/pid/task.
+struct Threads(Subject);
+
+fn threads(subject: &Subject) -> Arc<dyn Inode> {
+    Directory::new(subject.common(200, 0o555), Arc::new(Threads(subject.clone())))
+}
+
+impl Children for Threads {
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        let tid = super::root::number(name).ok_or(Errno::ENOENT)?;
+        let group = self.0.group().map_err(|_| Errno::ENOENT)?;
+        let task = group.tasks().into_iter().find(|t| t.tid() == tid).ok_or(Errno::ENOENT)?;
+        Ok(make(Subject { thread: Some(Arc::downgrade(&task)), id: tid, ..self.0.clone() }))
+    }
+
+    fn list(&self, _: &dyn Caller) -> Vec<(Vec<u8>, FileKind, u64)> {
+        let Ok(group) = self.0.group() else { return Vec::new() };
+        group.tasks().iter().map(|t| (t.tid().to_string().into_bytes(), FileKind::Directory, ino(t.tid(), 0))).collect()
+    }
+
+    fn alive(&self) -> bool {
+        self.0.alive()
+    }
+}
+
+fn guarded(s: &Subject, caller: &dyn Caller, read: impl Fn(&Task) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+    s.check_access(caller)?;
+    read(&*s.task()?)
+}
+
+fn auxv(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
+    guarded(s, caller, |t| Ok(t.mm().exec_layout().auxv.to_vec()))
+}
+
+fn maps(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
+    guarded(s, caller, |t| Ok(t.mm().maps()))
+}
+
+fn io(_: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
+    Ok(b"rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_vec())
+}
+
+fn id_map(_: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
+    Ok(format!("{:>10} {:>10} {:>10}\n", 0, 0, u32::MAX).into_bytes())
+}
+
+fn strings(task: &Task, start: u64, end: u64) -> Vec<u8> {
+    let len = end.saturating_sub(start).min(MAX_STRINGS) as usize;
+    let mut bytes = vec![0; len];
+    let n = task.mm().read_partial(UserAddr(start), &mut bytes).unwrap_or(0);
+    bytes.truncate(n);
+    bytes
+}
+
+fn cmdline(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
+    let Ok(task) = s.task() else { return Ok(Vec::new()) };
+    let layout = task.mm().exec_layout();
+    let mut bytes = strings(&task, layout.arg_start, layout.arg_end);
+    // A program that wrote over its arguments (setproctitle) may have gone on into the environment.
+    if bytes.last().is_some_and(|b| *b != 0) {
+        bytes.extend(strings(&task, layout.arg_end, layout.env_end));
+        let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+        bytes.truncate(end);
+    }
+    Ok(bytes)
+}
+
+fn environ(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
+    guarded(s, caller, |t| {
+        let layout = t.mm().exec_layout();
+        Ok(strings(t, layout.env_start, layout.env_end))
+    })
+}
+
+fn exe(s: &Subject) -> Result<Path> {
+    let exe = s.task().map_err(|_| Errno::ENOENT)?.mm().exe().ok_or(Errno::ENOENT)?;
+    exe.downcast_ref::<Path>().cloned().ok_or(Errno::ENOENT)
+}
+
+fn comm(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
+    let mut name = s.task()?.comm();
+    name.push(b'\n');
+    Ok(name)
+}
+
+fn set_comm(s: &Subject, caller: &dyn Caller, bytes: &[u8]) -> Result<()> {
+    let task = s.task()?;
+    if task.pid() != caller.pid() {
+        return Err(Errno::EINVAL);
+    }
+    let end = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+    task.set_comm(&bytes[..end]);
+    Ok(())
+}
+
+fn oom_score_adj(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
+    Ok(format!("{}\n", s.group()?.oom_score_adj.load(Ordering::Relaxed)).into_bytes())
+}
+
+fn set_oom_score_adj(s: &Subject, caller: &dyn Caller, bytes: &[u8]) -> Result<()> {
+    let value: i32 = std::str::from_utf8(bytes).ok().and_then(|t| t.trim().parse().ok()).ok_or(Errno::EINVAL)?;
+    if !(-1000..=1000).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    let group = s.group()?;
+    let old = group.oom_score_adj.load(Ordering::Relaxed);
+    if value < old && !caller.credentials().has(sentry_auth::Caps::SYS_RESOURCE) {
+        return Err(Errno::EACCES);
+    }
+    group.oom_score_adj.store(value, Ordering::Relaxed);
+    Ok(())
+}
+
+/// For the status files: a signal's number, 0 for none.
+pub fn signal_number(signal: Option<Signal>) -> u8 {
+    signal.map_or(0, Signal::number)
+}
