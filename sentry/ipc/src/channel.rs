@@ -56,12 +56,7 @@ impl Channel {
         Some(self.call_locked(&mut exchange, call, fds))
     }
 
-    fn call_locked<C: Call>(
-        &self,
-        exchange: &mut Exchange,
-        call: &C,
-        fds: &[BorrowedFd<'_>],
-    ) -> Replied<C> {
+    fn call_locked<C: Call>(&self, exchange: &mut Exchange, call: &C, fds: &[BorrowedFd<'_>]) -> Replied<C> {
         if exchange.broken {
             return Err(IpcError::Broken);
         }

@@ -30,6 +30,8 @@ pub struct Program {
     pub name: Vec<u8>,
     /// The file whose owner and mode decide credentials; the interpreter's in the case of a script.
     pub path: Path,
+    /// From where the names of mapped files are seen.
+    root: Path,
     /// /proc/pid/comm.
     pub comm: Vec<u8>,
 }
@@ -92,7 +94,7 @@ pub fn prepare(cx: &FsContext, caller: &dyn Caller, file: Arc<FileDescription>, 
             }
         };
         let path = file.path.clone();
-        return Ok(Program { file, image, interpreter, argv, name, path, comm });
+        return Ok(Program { file, image, interpreter, argv, name, path, root: cx.root.clone(), comm });
     }
     Err(Errno::ELOOP)
 }
@@ -100,11 +102,11 @@ pub fn prepare(cx: &FsContext, caller: &dyn Caller, file: Arc<FileDescription>, 
 impl Program {
     /// Maps the program into `mm` and builds its stack.
     pub fn load(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, env: &[Vec<u8>], ids: &AuxIds) -> Result<Entry> {
-        let loaded = self.image.map(mm, thread, &self.file, self.interpreter.is_some())?;
+        let loaded = self.image.map(mm, thread, &self.file, &self.root, self.interpreter.is_some())?;
         let mut rip = loaded.entry;
         let mut interpreter_base = 0;
         if let Some((file, image)) = &self.interpreter {
-            let interpreter = image.map_interpreter(mm, thread, file)?;
+            let interpreter = image.map_interpreter(mm, thread, file, &self.root)?;
             rip = interpreter.entry;
             interpreter_base = interpreter.base;
         }

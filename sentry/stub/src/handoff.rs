@@ -80,11 +80,12 @@ unsafe fn done(area: *mut ThreadArea, result: i64) {
     }
 }
 
-unsafe fn next_order(area: *mut ThreadArea) -> u32 {
+unsafe fn next_order(area: *mut ThreadArea, after_order: bool) -> u32 {
     // SAFETY: see `hand_over`.
     unsafe {
         let seen = (&raw const (*area).seen).read_volatile();
-        let budget = (&raw const (*area).spin).read_volatile() as u64;
+        let more_to_come = after_order && (&raw const (*area).sentry_cpu).read_volatile() != sys::cpu();
+        let budget = if more_to_come { layout::ORDER_SPIN } else { (&raw const (*area).spin).read_volatile() as u64 };
         let start = if budget == 0 { 0 } else { sys::time_stamp() };
         let mut spinning = budget != 0;
         loop {
@@ -113,8 +114,9 @@ unsafe fn arg(area: *mut ThreadArea, n: usize) -> u64 {
 unsafe fn obey(area: *mut ThreadArea) -> u64 {
     // SAFETY: see `hand_over`.
     unsafe {
+        let mut after_order = false;
         loop {
-            match next_order(area) {
+            match next_order(area, after_order) {
                 order::RESUME => {
                     (&raw mut (*area).tsc_resumed).write_volatile(sys::time_stamp());
                     if (&raw const (*area).set_bases).read_volatile() != 0 {
@@ -136,6 +138,7 @@ unsafe fn obey(area: *mut ThreadArea) -> u64 {
                 other => {
                     let result = execute(area, other);
                     done(area, result);
+                    after_order = true;
                 }
             }
         }

@@ -112,6 +112,9 @@ pub mod order {
     pub const CPU_CLOCK: u32 = 9;
 }
 
+/// How many cycles the stub looks for the next order after it has executed one, if the sentry's thread is on another CPU.
+pub const ORDER_SPIN: u64 = 30_000;
+
 /// The notified call by which a new thread makes itself known: `mprotect(token, HELLO_LENGTH, HELLO_PROT)`, never executed.
 pub const HELLO_LENGTH: u64 = 0x7373_0000;
 pub const HELLO_PROT: u64 = 0x5a5a_5a5a;
@@ -169,7 +172,8 @@ pub struct ThreadArea {
     pub token: u64,
     /// Not 0: anonymous memory calls are made by the stub itself, and the notification is the request.
     pub direct: u32,
-    pub pad_b: u32,
+    /// Host CPU of the sentry's thread when it posted the order.
+    pub sentry_cpu: u32,
     /// Where an anonymous mapping of `hint_len` bytes would go now; 0: unknown.
     pub hint_at: u64,
     pub hint_len: u64,

@@ -143,7 +143,8 @@ impl WatchSink for Watch {
         let wanted = WatchMask::from_bits_truncate(self.mask.load(Ordering::Relaxed));
         let happened = WatchMask::from_bits_truncate(event.mask);
         let told = happened & (wanted & WatchMask::ALL_EVENTS | WatchMask::UNMOUNT);
-        let ends = happened.intersects(WatchMask::DELETE_SELF | WatchMask::UNMOUNT);
+        // With a name it happened to a child.
+        let ends = event.name.is_none() && happened.intersects(WatchMask::DELETE_SELF | WatchMask::UNMOUNT);
         let ends = ends || (!told.is_empty() && wanted.contains(WatchMask::ONESHOT));
         if told.is_empty() && !ends {
             return;
@@ -275,7 +276,7 @@ impl FileOps for Inotify {
         for watch in watches {
             let (ino, dev) = watch.inode.attr().map_or((0, 0), |a| (a.ino, a.dev));
             let mask = watch.mask.load(Ordering::Relaxed);
-            out.push_str(&format!("inotify wd:{} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0 \n", watch.wd));
+            out.push_str(&format!("inotify wd:{:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0 \n", watch.wd));
         }
         out
     }

@@ -7,7 +7,7 @@ use sentry_abi::{Errno, PAGE_SIZE, Result, UserAddr, UserRange};
 use sentry_memory::Mapping;
 use sentry_mm::Mm;
 use sentry_platform::{GuestThread, Prot};
-use sentry_vfs::{Caller, FileDescription};
+use sentry_vfs::{Caller, FileDescription, Path};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 const ET_EXEC: u16 = 2;
@@ -156,29 +156,29 @@ impl Image {
     }
 
     /// Maps the program itself. A position-independent one without interpreter (a loader run by hand) goes where mmap would put it.
-    pub fn map(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, file: &FileDescription, has_interpreter: bool) -> Result<Loaded> {
+    pub fn map(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, file: &FileDescription, root: &Path, has_interpreter: bool) -> Result<Loaded> {
         let (first, end) = self.extent()?;
         let bias = match self.header.kind {
             ET_EXEC => 0,
             _ if has_interpreter => mm.choose_pie_base(end - first, self.alignment())?.0.wrapping_sub(first),
             _ => mm.choose_mmap_base(end - first, self.alignment())?.0.wrapping_sub(first),
         };
-        let loaded = self.map_at(mm, thread, file, bias)?;
+        let loaded = self.map_at(mm, thread, file, root, bias)?;
         self.note_layout(mm, bias);
         Ok(loaded)
     }
 
-    pub fn map_interpreter(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, file: &FileDescription) -> Result<Loaded> {
+    pub fn map_interpreter(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, file: &FileDescription, root: &Path) -> Result<Loaded> {
         let (first, end) = self.extent()?;
         let bias = match self.header.kind {
             ET_EXEC => 0,
             _ => mm.choose_mmap_base(end - first, self.alignment())?.0.wrapping_sub(first),
         };
-        self.map_at(mm, thread, file, bias)
+        self.map_at(mm, thread, file, root, bias)
     }
 
-    fn map_at(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, file: &FileDescription, bias: u64) -> Result<Loaded> {
-        let mapping = file.ops.mapping(false).map_err(|e| if e == Errno::ENODEV { Errno::ENOEXEC } else { e })?;
+    fn map_at(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, file: &FileDescription, root: &Path, bias: u64) -> Result<Loaded> {
+        let mapping = file.mapping(false, root).map_err(|e| if e == Errno::ENODEV { Errno::ENOEXEC } else { e })?;
         for s in self.loads() {
             map_segment(mm, thread, &mapping, s, bias)?;
         }
@@ -235,7 +235,8 @@ fn map_segment(mm: &Arc<Mm>, thread: &mut dyn GuestThread, mapping: &Mapping, s:
         mm.map_fixed_file(thread, range, prot, mapping, page_down(s.offset))?;
         anonymous_from = file_pages_end;
         if memory_end > file_end && prot.contains(Prot::WRITE) {
-            mm.zero(UserAddr(file_end), file_pages_end.min(memory_end) - file_end)?;
+            // To the end of the page, as Linux's padzero(): ld.so allocates what lies behind its own bss.
+            mm.zero(UserAddr(file_end), file_pages_end - file_end)?;
         }
     }
     if memory_pages_end > anonymous_from {

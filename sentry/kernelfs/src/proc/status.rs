@@ -65,7 +65,7 @@ pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let total = if task.is_some() { sentry_kernel::timers::process_cpu_time(&group) } else { usage.user + usage.system };
     let user = total.saturating_sub(usage.system);
     let nice = task.as_ref().map_or(0, |t| t.nice.load(Ordering::Relaxed));
-    let start = (if s.is_thread() { task.as_ref().map_or(group.start_ns, |t| t.start_ns) } else { group.start_ns }) / 10_000_000;
+    let start = (if s.is_thread() { task.as_ref().map_or(group.start_ns, |t| t.start_ns) } else { group.start_ns } - s.kernel.boot_ns) / 10_000_000;
     let (memory, layout) = match &task {
         Some(t) => (t.mm().usage(), t.mm().exec_layout()),
         None => Default::default(),

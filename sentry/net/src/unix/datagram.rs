@@ -51,10 +51,7 @@ impl UnixSocket {
         let rights = Rights::new(files, &self.space);
         let credentials = claimed.unwrap_or_else(|| PeerCredentials::of(caller));
         let parcel = Message::new(message.data, rights, credentials, from, Charge::new(self, message.data.len()));
-        if let Err((errno, parcel)) = target.take_datagram(parcel, &self.me) {
-            drop(parcel);
-            return Err(errno);
-        }
+        target.take_datagram(&mut Some(parcel), &self.me)?;
         target.queue.wake(Events::READ);
         Ok(message.data.len())
     }
@@ -81,21 +78,22 @@ impl UnixSocket {
         Err(Errno::ECONNREFUSED)
     }
 
-    fn take_datagram(&self, message: Message, sender: &Weak<UnixSocket>) -> Result<(), (Errno, Message)> {
+    /// Takes the message; one that is refused stays, to be dropped unlocked.
+    fn take_datagram(&self, message: &mut Option<Message>, sender: &Weak<UnixSocket>) -> Result<()> {
         let mut state = self.state.lock();
         let from_peer = state.peer.as_ref().is_some_and(|p| p.ptr_eq(sender));
         if self.kind == SocketKind::Datagram && state.peer.is_some() && !from_peer {
-            return Err((Errno::EPERM, message));
+            return Err(Errno::EPERM);
         }
         if state.shut_receive {
-            return Err((Errno::EPIPE, message));
+            return Err(Errno::EPIPE);
         }
         let to_itself = self.me.ptr_eq(sender);
         if !from_peer && !to_itself && state.inbox.len() > MAX_DATAGRAMS {
             UnixSocket::block(&mut state, sender);
-            return Err((Errno::EAGAIN, message));
+            return Err(Errno::EAGAIN);
         }
-        state.inbox.push_back(message);
+        state.inbox.extend(message.take());
         Ok(())
     }
 

@@ -39,8 +39,11 @@ struct Graves {
     digging: bool,
 }
 
+/// A name is one for each kind of socket.
+type Names = HashMap<(SocketKind, Vec<u8>), Weak<UnixSocket>>;
+
 pub(crate) struct UnixSpace {
-    names: Mutex<HashMap<(SocketKind, Vec<u8>), Weak<UnixSocket>>>,
+    names: Mutex<Names>,
     next_automatic: AtomicU32,
     in_flight: Mutex<InFlight>,
     graves: Mutex<Graves>,

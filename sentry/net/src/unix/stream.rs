@@ -46,8 +46,8 @@ impl UnixSocket {
             self.space.depart(&files)?;
             let rights = Rights::new(std::mem::take(&mut files), &self.space);
             let message = Message::new(chunk, rights, credentials, None, Charge::new(self, chunk.len()));
-            if let Err(message) = peer.take_message(message) {
-                drop(message);
+            let refused = peer.take_message(message);
+            if refused.is_some() {
                 return if sent > 0 { Ok(sent) } else { Err(Errno::EPIPE) };
             }
             peer.queue.wake(Events::READ);
@@ -71,14 +71,14 @@ impl UnixSocket {
         peer.as_ref().and_then(Weak::upgrade).ok_or(Errno::EPIPE)
     }
 
-    /// Gives the message back when nothing more is received here.
-    pub(super) fn take_message(&self, message: Message) -> Result<(), Message> {
+    /// Gives the message back, to be dropped unlocked, when nothing more is received here.
+    fn take_message(&self, message: Message) -> Option<Message> {
         let mut state = self.state.lock();
         if state.shut_receive {
-            return Err(message);
+            return Some(message);
         }
         state.inbox.push_back(message);
-        Ok(())
+        None
     }
 
     pub(super) fn receive_stream(&self, dst: &mut [u8], flags: MsgFlags) -> Result<Received> {

@@ -82,7 +82,8 @@ fn answer(container: &Container, n: &Notification) {
 /// `Some` if the call is the one that was ordered; its file is then in place.
 fn ordered(listener: BorrowedFd<'_>, stub: &Stub, n: &Notification) -> Option<io::Result<()>> {
     stub.with_expected(|expected| {
-        let expected = expected.filter(|e| e.nr == n.nr as u64 && e.args == n.args)?;
+        let expected = expected.filter(|e| e.nr == n.nr as u64 && e.args == n.args && e.left > 0)?;
+        expected.left -= 1;
         let Some((file, number)) = expected.file else { return Some(Ok(())) };
         // SAFETY: the orderer borrows the file until it has withdrawn the expectation, which waits for this lock.
         let file = unsafe { BorrowedFd::borrow_raw(file) };

@@ -31,25 +31,54 @@ pub fn now() -> u64 {
     unsafe { _rdtsc() }
 }
 
-pub struct Pace {
-    streak: u32,
+/// What is waited for: each kind has its own experience.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Awaited {
+    /// The guest's next call.
+    Guest,
+    /// The result of an order.
+    Order,
+}
+
+/// Spins in vain and their punishment.
+struct Experience {
     answered: u32,
     rest: u64,
     rest_until: u64,
+}
+
+impl Experience {
+    fn new() -> Experience {
+        Experience { answered: 0, rest: REST_MIN, rest_until: 0 }
+    }
+
+    fn allows(&self) -> bool {
+        now() >= self.rest_until
+    }
+}
+
+pub struct Pace {
+    streak: u32,
+    guest: Experience,
+    order: Experience,
     stub_spins: bool,
 }
 
 impl Pace {
     pub fn new() -> Pace {
-        Pace { streak: 0, answered: 0, rest: REST_MIN, rest_until: 0, stub_spins: false }
+        Pace { streak: 0, guest: Experience::new(), order: Experience::new(), stub_spins: false }
+    }
+
+    /// Before an order is posted.
+    pub fn posting(&self, view: &SlotView) {
+        view.put32(offset_of!(ThreadArea, sentry_cpu), own_cpu());
     }
 
     /// After a hand-over by the guest.
     pub fn observe(&mut self, view: &SlotView) {
         let guest_time = view.get(offset_of!(ThreadArea, tsc_over)).wrapping_sub(view.get(offset_of!(ThreadArea, tsc_resumed)));
-        let elsewhere = view.cpu().load(Ordering::Relaxed) != own_cpu();
-        self.streak = if guest_time < SHORT && elsewhere { self.streak.saturating_add(1) } else { 0 };
-        let spins = self.streak >= STREAK && now() >= self.rest_until;
+        self.streak = if guest_time < SHORT && elsewhere(view) { self.streak.saturating_add(1) } else { 0 };
+        let spins = self.streak >= STREAK && self.guest.allows();
         if spins != self.stub_spins {
             self.stub_spins = spins;
             view.put32(offset_of!(ThreadArea, spin), if spins { STUB_SPIN } else { 0 });
@@ -57,23 +86,43 @@ impl Pace {
     }
 
     /// Cycles to spin for the next hand-over.
-    pub fn budget(&self) -> u64 {
-        if self.stub_spins { SENTRY_SPIN } else { 0 }
+    pub fn budget(&self, awaited: Awaited, view: &SlotView) -> u64 {
+        let spins = match awaited {
+            Awaited::Guest => self.stub_spins,
+            Awaited::Order => self.order.allows() && elsewhere(view),
+        };
+        if spins { SENTRY_SPIN } else { 0 }
     }
 
-    pub fn answered(&mut self) {
-        self.answered += 1;
-        if self.answered >= FORGIVEN {
-            self.rest = REST_MIN;
+    fn experience(&mut self, awaited: Awaited) -> &mut Experience {
+        match awaited {
+            Awaited::Guest => &mut self.guest,
+            Awaited::Order => &mut self.order,
         }
     }
 
-    pub fn in_vain(&mut self) {
-        self.answered = 0;
-        self.streak = 0;
-        self.rest_until = now() + self.rest;
-        self.rest = (self.rest * 2).min(REST_MAX);
+    pub fn answered(&mut self, awaited: Awaited) {
+        let experience = self.experience(awaited);
+        experience.answered += 1;
+        if experience.answered >= FORGIVEN {
+            experience.rest = REST_MIN;
+        }
     }
+
+    pub fn in_vain(&mut self, awaited: Awaited) {
+        let experience = self.experience(awaited);
+        experience.answered = 0;
+        experience.rest_until = now() + experience.rest;
+        experience.rest = (experience.rest * 2).min(REST_MAX);
+        if awaited == Awaited::Guest {
+            self.streak = 0;
+        }
+    }
+}
+
+/// The stub ran on another CPU than this thread when it was last seen.
+fn elsewhere(view: &SlotView) -> bool {
+    view.cpu().load(Ordering::Relaxed) != own_cpu()
 }
 
 fn own_cpu() -> u32 {

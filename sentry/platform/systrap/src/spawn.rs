@@ -12,7 +12,7 @@ use sentry_stub::layout::{SLOT_SIZE, ThreadArea, order};
 use crate::container::{Birth, BirthKind, Container};
 use crate::frame;
 use crate::process::{Mm, Process};
-use crate::stub::{Expected, Gone, Stub, Turn};
+use crate::stub::{Expected, Gone, REPEATS, Stub, Turn};
 use crate::sys;
 
 const NR_CLONE: u64 = 56;
@@ -66,7 +66,7 @@ pub fn process(parent: &mut Turn<'_>, start: &Registers, image: &[u8]) -> Result
     let mm = Arc::new(Mm::new(container.new_space_id(), area, parent.stub.slot));
     let child = Stub::new(&Process::new(&container, mm, false), parent.stub.slot);
     frame::build_start(&child.view(), child.address(), start, image);
-    let call = Expected { nr: NR_CLONE, args: [PROCESS, 0, 0, 0, 0, 0], file: None };
+    let call = Expected { nr: NR_CLONE, args: [PROCESS, 0, 0, 0, 0, 0], file: None, left: REPEATS };
     let born = Born { container: &container, token, kind: BirthKind::Process, child: &child };
     let parent_mm = parent.stub.process.mm.clone();
     let _still = parent_mm.in_flight.close(&parent.stub.process);
@@ -94,7 +94,7 @@ fn thread(parent: &mut Turn<'_>, kind: BirthKind, flags: u64, start: &Registers,
     let address = child.address();
     let tid_address = address + offset_of!(ThreadArea, host_tid) as u64;
     let args = [flags, address + SLOT_SIZE as u64 - STACK_GAP, 0, tid_address, 0, 0];
-    let call = Expected { nr: NR_CLONE, args, file: None };
+    let call = Expected { nr: NR_CLONE, args, file: None, left: REPEATS };
     let born = Born { container: &container, token, kind, child: &child };
     let result = born.order(parent, order::CLONE_THREAD, &[flags, address], call);
     if let Err(PlatformError::Host(_)) = result {

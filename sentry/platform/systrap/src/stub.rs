@@ -11,7 +11,7 @@ use sentry_stub::layout::{ThreadArea, event, order};
 use sentry_sync::{Level, Mutex, MutexGuard};
 
 use crate::area::SlotView;
-use crate::pace::{self, Pace};
+use crate::pace::{self, Awaited, Pace};
 use crate::process::Process;
 use crate::sys;
 
@@ -22,7 +22,12 @@ pub struct Expected {
     pub args: [u64; 6],
     /// A file that must be in the thread's table before the call, and under which number.
     pub file: Option<(RawFd, u32)>,
+    /// How often it may be made under one order: an interrupted clone comes again, a hostile one as well.
+    pub left: u32,
 }
+
+/// Repetitions of one call that interruptions may explain.
+pub const REPEATS: u32 = 10_000;
 
 pub struct Stub {
     pub process: Arc<Process>,
@@ -132,8 +137,8 @@ impl Stub {
     }
 
     /// Calls `act` with what the thread may do now; the expectation cannot change meanwhile.
-    pub fn with_expected<R>(&self, act: impl FnOnce(Option<&Expected>) -> R) -> R {
-        act(self.expected.lock().as_ref())
+    pub fn with_expected<R>(&self, act: impl FnOnce(Option<&mut Expected>) -> R) -> R {
+        act(self.expected.lock().as_mut())
     }
 
     pub fn expect(&self, expected: Option<Expected>) {
@@ -164,6 +169,7 @@ impl Turn<'_> {
     }
 
     pub fn post(&mut self, what: u32, args: &[u64]) {
+        self.channel.pace.posting(&self.view);
         self.view.put32(offset_of!(ThreadArea, order), what);
         for (i, value) in args.iter().enumerate().take(7) {
             self.view.put(offset_of!(ThreadArea, args) + 8 * i, *value);
@@ -177,19 +183,20 @@ impl Turn<'_> {
 
     /// Waits until the stub hands over; the event.
     pub fn wait(&mut self) -> Result<u32, Gone> {
-        self.wait_spinning(self.channel.pace.budget(), true)
+        self.wait_for(Awaited::Guest)
     }
 
-    fn wait_spinning(&mut self, budget: u64, judge: bool) -> Result<u32, Gone> {
+    fn wait_for(&mut self, awaited: Awaited) -> Result<u32, Gone> {
         let view = self.view;
         let word = view.to_sentry();
+        let budget = self.channel.pace.budget(awaited, &view);
         let start = if budget == 0 { 0 } else { pace::now() };
         let mut spinning = budget != 0;
         loop {
             let now = word.load(Ordering::SeqCst);
             if now != self.channel.seen {
-                if spinning && judge {
-                    self.channel.pace.answered();
+                if spinning {
+                    self.channel.pace.answered(awaited);
                 }
                 self.channel.seen = now;
                 self.view.sentry_sleeping().store(0, Ordering::Relaxed);
@@ -199,10 +206,7 @@ impl Turn<'_> {
                 hint::spin_loop();
                 if pace::now().wrapping_sub(start) >= budget {
                     spinning = false;
-                    // An order may well take long.
-                    if judge {
-                        self.channel.pace.in_vain();
-                    }
+                    self.channel.pace.in_vain(awaited);
                 }
                 continue;
             }
@@ -225,7 +229,7 @@ impl Turn<'_> {
 
     /// The result of the order posted last.
     pub fn result(&mut self) -> Result<i64, Gone> {
-        match self.wait_spinning(self.channel.pace.budget(), false)? {
+        match self.wait_for(Awaited::Order)? {
             event::DONE => Ok(self.view.get(offset_of!(ThreadArea, result)) as i64),
             other => {
                 self.stub.violation("answered an order with another event", other);
@@ -241,7 +245,7 @@ impl Turn<'_> {
         if file.is_some() {
             args[4] = u64::from(number);
         }
-        self.stub.expect(Some(Expected { nr, args, file: file.map(|f| (f.as_raw_fd(), number)) }));
+        self.stub.expect(Some(Expected { nr, args, file: file.map(|f| (f.as_raw_fd(), number)), left: REPEATS }));
         let result = self.order(order::SYSCALL, &[args[0], args[1], args[2], args[3], args[4], args[5], nr]);
         self.stub.expect(None);
         result

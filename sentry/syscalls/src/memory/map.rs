@@ -28,7 +28,7 @@ pub fn mmap(task: &mut CurrentTask, addr: UserAddr, len: u64, prot: u64, flags: 
         if prot & PROT_EXEC != 0 && file.path.mount.flags().contains(MountFlags::NO_EXEC) {
             return Err(Errno::EPERM.into());
         }
-        Some(file.ops.mapping(shared && file.writable)?)
+        Some(file.mapping(shared && file.writable, &task.task.fs().places().root)?)
     };
     let (mm, thread) = task.mm_and_thread();
     let at = mm.mmap(thread, MapRequest { hint: addr, len, prot, flags, mapping, offset })?;
