@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use runsc_control::{BOOT_FD, NETSTACK, STATUS, SentryBoot, StatusFailed, StatusReady};
 use sentry_confine::Profile;
 use sentry_fs_hostfd::Poller;
-use sentry_kernel::cpu::Features;
 use sentry_ipc::{Channel, ChannelPool};
+use sentry_kernel::cpu::Features;
 
 use crate::control::{ControlServer, SandboxControl};
 use crate::{monitor, wiring};

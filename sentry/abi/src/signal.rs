@@ -59,8 +59,16 @@ impl Signal {
 
     pub const fn default_action(self) -> DefaultAction {
         match self {
-            Signal::SIGQUIT | Signal::SIGILL | Signal::SIGTRAP | Signal::SIGABRT | Signal::SIGBUS | Signal::SIGFPE
-            | Signal::SIGSEGV | Signal::SIGXCPU | Signal::SIGXFSZ | Signal::SIGSYS => DefaultAction::Core,
+            Signal::SIGQUIT
+            | Signal::SIGILL
+            | Signal::SIGTRAP
+            | Signal::SIGABRT
+            | Signal::SIGBUS
+            | Signal::SIGFPE
+            | Signal::SIGSEGV
+            | Signal::SIGXCPU
+            | Signal::SIGXFSZ
+            | Signal::SIGSYS => DefaultAction::Core,
             Signal::SIGSTOP | Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU => DefaultAction::Stop,
             Signal::SIGCONT => DefaultAction::Continue,
             Signal::SIGCHLD | Signal::SIGURG | Signal::SIGWINCH => DefaultAction::Ignore,

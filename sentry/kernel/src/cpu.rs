@@ -14,9 +14,5 @@ pub struct Features {
 /// Asks the host, by calls that the sentry may make only before it is locked down.
 pub fn features() -> Features {
     let (hwcap, hwcap2) = rustix::param::linux_hwcap();
-    Features {
-        hwcap: hwcap as u64,
-        hwcap2: hwcap2 as u64 & !HWCAP2_FSGSBASE,
-        min_signal_stack: rustix::param::linux_minsigstksz() as u64,
-    }
+    Features { hwcap: hwcap as u64, hwcap2: hwcap2 as u64 & !HWCAP2_FSGSBASE, min_signal_stack: rustix::param::linux_minsigstksz() as u64 }
 }

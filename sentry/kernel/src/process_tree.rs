@@ -203,9 +203,11 @@ impl ProcessTree {
     /// No member has a parent in the same session but another group (setpgid(2), "orphaned process group").
     pub fn is_orphaned(&self, process_group: i32) -> bool {
         let tree = self.0.lock();
-        !tree.groups.values().filter(|n| n.process_group == process_group).any(|n| {
-            tree.groups.get(&n.parent).is_some_and(|p| p.session == n.session && p.process_group != process_group)
-        })
+        !tree
+            .groups
+            .values()
+            .filter(|n| n.process_group == process_group)
+            .any(|n| tree.groups.get(&n.parent).is_some_and(|p| p.session == n.session && p.process_group != process_group))
     }
 
     /// Hands the children of an ended process to the nearest living subreaper, or to init. Returns the new parent and the children.

@@ -6,7 +6,6 @@ mod frame;
 mod pending;
 mod send;
 
-
 pub use action::{Disposition, Handlers, SigAction, sa};
 pub use frame::{AltStack, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK, UserStack};
 pub use pending::Pending;

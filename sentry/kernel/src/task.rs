@@ -14,9 +14,9 @@ pub use block::BlockError;
 pub use clone::{CloneRequest, clone_flags};
 pub use current::{CurrentTask, RestartBlock};
 pub use exec::ExecRequest;
+pub use robust::TaskFutexes;
 pub use run::current_ids;
 pub(crate) use run::spawn;
-pub use robust::TaskFutexes;
 pub use wait::{Change, WaitEvent, WaitOptions, WaitTarget};
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};

@@ -69,7 +69,14 @@ impl Default for ProcessTimers {
 
 impl ProcessTimers {
     /// setitimer(2); 0 disarms. Returns the old setting.
-    pub fn set_interval(&self, kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, which: Interval, value_ns: u64, interval_ns: u64) -> Remaining {
+    pub fn set_interval(
+        &self,
+        kernel: &Arc<Kernel>,
+        group: &Arc<ThreadGroup>,
+        which: Interval,
+        value_ns: u64,
+        interval_ns: u64,
+    ) -> Remaining {
         let mut timers = self.0.lock();
         match which {
             Interval::Real => {

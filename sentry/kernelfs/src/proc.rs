@@ -7,7 +7,6 @@ mod status;
 mod sysctl;
 mod system;
 
-
 use std::sync::Arc;
 
 use sentry_abi::Result;

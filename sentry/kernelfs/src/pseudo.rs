@@ -29,7 +29,16 @@ impl Common {
         let now = sentry_time::ClockId::Realtime.now();
         let (uid, gid) = self.owner.as_ref().map_or((0, 0), |f| f());
         let times = Timespec::new(now.sec, now.nsec);
-        Attr { nlink, uid, gid, blksize: 1024, atime: times, mtime: times, ctime: times, ..Attr::new(self.device, self.ino, kind, self.mode) }
+        Attr {
+            nlink,
+            uid,
+            gid,
+            blksize: 1024,
+            atime: times,
+            mtime: times,
+            ctime: times,
+            ..Attr::new(self.device, self.ino, kind, self.mode)
+        }
     }
 }
 

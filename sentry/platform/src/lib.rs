@@ -32,7 +32,10 @@ bitflags! {
 pub enum MapSource<'a> {
     Anonymous,
     /// A host file from a page-aligned offset. Its access mode must allow the mapping's rights: the host enforces them for ever after.
-    File { fd: BorrowedFd<'a>, offset: u64 },
+    File {
+        fd: BorrowedFd<'a>,
+        offset: u64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,10 +118,21 @@ pub trait AddressSpace: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub enum MemoryRequest {
     /// `at` was chosen from ranges that [`MemoryRequests`] handed out before, or is exact.
-    Map { at: UserRange, prot: Prot },
-    Unmap { range: UserRange },
-    Protect { range: UserRange, prot: Prot },
-    Advise { range: UserRange, advice: i32 },
+    Map {
+        at: UserRange,
+        prot: Prot,
+    },
+    Unmap {
+        range: UserRange,
+    },
+    Protect {
+        range: UserRange,
+        prot: Prot,
+    },
+    Advise {
+        range: UserRange,
+        advice: i32,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

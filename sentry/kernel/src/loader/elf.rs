@@ -156,7 +156,14 @@ impl Image {
     }
 
     /// Maps the program itself. A position-independent one without interpreter (a loader run by hand) goes where mmap would put it.
-    pub fn map(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, file: &FileDescription, root: &Path, has_interpreter: bool) -> Result<Loaded> {
+    pub fn map(
+        &self,
+        mm: &Arc<Mm>,
+        thread: &mut dyn GuestThread,
+        file: &FileDescription,
+        root: &Path,
+        has_interpreter: bool,
+    ) -> Result<Loaded> {
         let (first, end) = self.extent()?;
         let bias = match self.header.kind {
             ET_EXEC => 0,

@@ -162,11 +162,7 @@ impl CurrentTask {
         let fp_state = self.thread.fp_state();
         let on_alt = self.alt_stack.contains(before.rsp);
         let enters_alt = action.has(sa::ONSTACK) && self.alt_stack.enabled && !on_alt;
-        let top = if enters_alt {
-            self.alt_stack.base.wrapping_add(self.alt_stack.size)
-        } else {
-            before.rsp.wrapping_sub(RED_ZONE)
-        };
+        let top = if enters_alt { self.alt_stack.base.wrapping_add(self.alt_stack.size) } else { before.rsp.wrapping_sub(RED_ZONE) };
         let fp_at = top.checked_sub(fp_state.len() as u64).ok_or(Errno::EFAULT)? & !63;
         let at = (fp_at.checked_sub(size_of::<Frame>() as u64).ok_or(Errno::EFAULT)? & !15).checked_sub(8).ok_or(Errno::EFAULT)?;
         if (on_alt || enters_alt) && at < self.alt_stack.base {

@@ -30,7 +30,12 @@ impl CurrentTask {
     /// Calls `attempt` until it gives a value, sleeping between calls. The first call is made without a waiter (nothing is registered when
     /// there is no need to wait), the second with one, which `attempt` registers with whatever will wake it; later ones without.
     /// `want` is the mask of events that wake.
-    pub fn block_until<T>(&self, want: Events, deadline: Option<Instant>, attempt: impl FnMut(Option<&Waiter>) -> Option<T>) -> Result<T, BlockError> {
+    pub fn block_until<T>(
+        &self,
+        want: Events,
+        deadline: Option<Instant>,
+        attempt: impl FnMut(Option<&Waiter>) -> Option<T>,
+    ) -> Result<T, BlockError> {
         self.block(want, deadline, true, attempt)
     }
 
@@ -39,7 +44,13 @@ impl CurrentTask {
         self.block(Events::all(), None, false, attempt)
     }
 
-    fn block<T>(&self, want: Events, deadline: Option<Instant>, interruptible: bool, mut attempt: impl FnMut(Option<&Waiter>) -> Option<T>) -> Result<T, BlockError> {
+    fn block<T>(
+        &self,
+        want: Events,
+        deadline: Option<Instant>,
+        interruptible: bool,
+        mut attempt: impl FnMut(Option<&Waiter>) -> Option<T>,
+    ) -> Result<T, BlockError> {
         if let Some(value) = attempt(None) {
             return Ok(value);
         }

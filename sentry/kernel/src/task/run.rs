@@ -96,7 +96,13 @@ impl CurrentTask {
         let signal = Signal::new(info.signo as u64).unwrap_or(Signal::SIGSEGV);
         if tracing::enabled!(tracing::Level::DEBUG) {
             let registers = *self.thread.registers();
-            tracing::debug!(pid = self.task.pid(), ?signal, address = format_args!("{:#x}", info.addr), rip = format_args!("{:#x}", registers.rip), "fault");
+            tracing::debug!(
+                pid = self.task.pid(),
+                ?signal,
+                address = format_args!("{:#x}", info.addr),
+                rip = format_args!("{:#x}", registers.rip),
+                "fault"
+            );
         }
         self.force_signal(SigInfo::fault(signal, info.code, info.addr), Some(*info));
     }

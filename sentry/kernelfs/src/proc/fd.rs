@@ -63,7 +63,8 @@ impl Children for Information {
             let cloexec = if files.close_on_exec(fd)? { 0o2000000 } else { 0 };
             let position = *file.offset.lock();
             let inode = file.attr().map_or(0, |a| a.ino);
-            let mut text = format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{inode}\n", file.flags() | cloexec, file.path.mount.id);
+            let mut text =
+                format!("pos:\t{position}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{inode}\n", file.flags() | cloexec, file.path.mount.id);
             text.push_str(&file.ops.fdinfo());
             Ok(text.into_bytes())
         };

@@ -65,7 +65,8 @@ pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let total = if task.is_some() { sentry_kernel::timers::process_cpu_time(&group) } else { usage.user + usage.system };
     let user = total.saturating_sub(usage.system);
     let nice = task.as_ref().map_or(0, |t| t.nice.load(Ordering::Relaxed));
-    let start = (if s.is_thread() { task.as_ref().map_or(group.start_ns, |t| t.start_ns) } else { group.start_ns } - s.kernel.boot_ns) / 10_000_000;
+    let start =
+        (if s.is_thread() { task.as_ref().map_or(group.start_ns, |t| t.start_ns) } else { group.start_ns } - s.kernel.boot_ns) / 10_000_000;
     let (memory, layout) = match &task {
         Some(t) => (t.mm().usage(), t.mm().exec_layout()),
         None => Default::default(),
@@ -125,7 +126,11 @@ pub fn status(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     out.extend(comm.iter().flat_map(|b| if *b == b'\n' { b"\\n".to_vec() } else { vec![*b] }));
     let mut t = String::new();
     let umask = task.as_ref().map_or(0o22, |t| t.fs().places().umask);
-    let _ = write!(t, "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0\n", group.id, n.parent);
+    let _ = write!(
+        t,
+        "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0\n",
+        group.id, n.parent
+    );
     if let Some(task) = &task {
         let c = task.credentials();
         let _ = writeln!(t, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid);
@@ -148,10 +153,19 @@ pub fn status(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let _ = write!(t, "SigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}\n", blocked.0, ignored.0, caught.0);
     if let Some(task) = &task {
         let c = task.credentials();
-        let _ = write!(t, "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\n", c.inheritable.bits(), c.permitted.bits(), c.effective.bits());
-        let _ = write!(t, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\n", c.bounding.bits(), c.ambient.bits(), c.no_new_privs as u8);
+        let _ = write!(
+            t,
+            "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\n",
+            c.inheritable.bits(),
+            c.permitted.bits(),
+            c.effective.bits()
+        );
+        let _ =
+            write!(t, "CapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\n", c.bounding.bits(), c.ambient.bits(), c.no_new_privs as u8);
     }
-    t.push_str("Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\tconditional enabled\n");
+    t.push_str(
+        "Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\tconditional enabled\n",
+    );
     let cpus = s.kernel.cpus;
     let mask = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
     let _ = write!(t, "Cpus_allowed:\t{mask:x}\nCpus_allowed_list:\t{}\n", super::system::cpu_list(cpus));
@@ -309,7 +323,8 @@ const NET_DEV: &str = "Inter-|   Receive                                        
 pub fn net(s: &Subject) -> Arc<dyn Inode> {
     let mut b = Builder::new(s.device, ino(s.group().map_or(0, |g| g.id), 0x200));
     let tcp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode                                                     \n";
-    let udp = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops            \n";
+    let udp =
+        "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops            \n";
     let entries: Vec<(&'static str, Arc<dyn Inode>)> = vec![
         ("dev", b.fixed(NET_DEV)),
         ("if_inet6", b.fixed("")),

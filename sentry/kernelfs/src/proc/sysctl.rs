@@ -13,13 +13,8 @@ type Entries = Vec<(&'static str, Arc<dyn Inode>)>;
 
 pub fn directory(b: &mut Builder, kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
     let kernel_dir = kernel_entries(b, kernel);
-    let entries: Entries = vec![
-        ("fs", fs_entries(b)),
-        ("kernel", kernel_dir),
-        ("net", net_entries(b)),
-        ("user", user_entries(b)),
-        ("vm", vm_entries(b)),
-    ];
+    let entries: Entries =
+        vec![("fs", fs_entries(b)), ("kernel", kernel_dir), ("net", net_entries(b)), ("user", user_entries(b)), ("vm", vm_entries(b))];
     b.directory(entries)
 }
 
@@ -52,12 +47,8 @@ fn uuid() -> Vec<u8> {
 }
 
 fn kernel_entries(b: &mut Builder, kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
-    let random: Entries = vec![
-        ("boot_id", b.fixed(uuid())),
-        ("entropy_avail", b.fixed("256\n")),
-        ("poolsize", b.fixed("256\n")),
-        ("uuid", b.text(uuid)),
-    ];
+    let random: Entries =
+        vec![("boot_id", b.fixed(uuid())), ("entropy_avail", b.fixed("256\n")), ("poolsize", b.fixed("256\n")), ("uuid", b.text(uuid))];
     let random = b.directory(random);
     let entries: Entries = vec![
         ("cap_last_cap", b.fixed(format!("{}\n", sentry_auth::LAST_CAP))),
@@ -87,11 +78,8 @@ fn kernel_entries(b: &mut Builder, kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
 }
 
 fn fs_entries(b: &mut Builder) -> Arc<dyn Inode> {
-    let inotify: Entries = vec![
-        ("max_queued_events", b.fixed("16384\n")),
-        ("max_user_instances", b.fixed("128\n")),
-        ("max_user_watches", b.fixed("65536\n")),
-    ];
+    let inotify: Entries =
+        vec![("max_queued_events", b.fixed("16384\n")), ("max_user_instances", b.fixed("128\n")), ("max_user_watches", b.fixed("65536\n"))];
     let inotify = b.directory(inotify);
     let mqueue: Entries = vec![("msg_max", b.fixed("10\n")), ("msgsize_max", b.fixed("8192\n")), ("queues_max", b.fixed("256\n"))];
     let mqueue = b.directory(mqueue);

@@ -30,27 +30,39 @@ pub fn entries(b: &mut Builder, kernel: &Arc<Kernel>, facts: &HostFacts) -> Vec<
         ("filesystems", b.fixed("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\nnodev\toverlay\nnodev\tdevtmpfs\n")),
         ("interrupts", b.fixed("")),
         ("kallsyms", b.fixed("")),
-        ("loadavg", b.text({
-            let kernel = k();
-            move || loadavg(&kernel)
-        })),
+        (
+            "loadavg",
+            b.text({
+                let kernel = k();
+                move || loadavg(&kernel)
+            }),
+        ),
         ("locks", b.fixed("")),
-        ("meminfo", b.text({
-            let kernel = k();
-            move || meminfo(&kernel)
-        })),
+        (
+            "meminfo",
+            b.text({
+                let kernel = k();
+                move || meminfo(&kernel)
+            }),
+        ),
         ("misc", b.fixed("")),
         ("modules", b.fixed("")),
         ("partitions", b.fixed("major minor  #blocks  name\n\n")),
-        ("stat", b.text({
-            let kernel = k();
-            move || stat(&kernel, cpus)
-        })),
+        (
+            "stat",
+            b.text({
+                let kernel = k();
+                move || stat(&kernel, cpus)
+            }),
+        ),
         ("swaps", b.fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
-        ("uptime", b.text({
-            let kernel = k();
-            move || uptime(&kernel)
-        })),
+        (
+            "uptime",
+            b.text({
+                let kernel = k();
+                move || uptime(&kernel)
+            }),
+        ),
         ("version", b.fixed(format!("{} version {} (build@sandbox) (rustc) {}\n", uts::SYSNAME, uts::RELEASE, uts::VERSION))),
         ("vmstat", b.fixed("nr_free_pages 0\npgfault 0\npgmajfault 0\npswpin 0\npswpout 0\noom_kill 0\n")),
         ("zoneinfo", b.fixed("")),
@@ -120,6 +132,7 @@ fn stat(kernel: &Kernel, cpus: u32) -> Vec<u8> {
     }
     let boot = ClockId::Realtime.now().sec - (ClockId::Boottime.now_ns() - kernel.boot_ns) / 1_000_000_000;
     let made = kernel.processes.groups().last().map_or(1, |g| g.id);
-    let _ = write!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses {made}\nprocs_running 1\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n");
+    let _ =
+        write!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses {made}\nprocs_running 1\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n");
     out.into_bytes()
 }

@@ -13,22 +13,46 @@ enum Direction {
 }
 
 /// [process_vm_readv(2)](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html).
-pub fn readv(task: &mut CurrentTask, pid: i32, local: UserAddr, local_count: u64, remote: UserAddr, remote_count: u64, flags: u64) -> SysResult {
+pub fn readv(
+    task: &mut CurrentTask,
+    pid: i32,
+    local: UserAddr,
+    local_count: u64,
+    remote: UserAddr,
+    remote_count: u64,
+    flags: u64,
+) -> SysResult {
     transfer(task, pid, (local, local_count), (remote, remote_count), flags, Direction::FromOther)
 }
 
 /// [process_vm_writev(2)](https://man7.org/linux/man-pages/man2/process_vm_readv.2.html).
-pub fn writev(task: &mut CurrentTask, pid: i32, local: UserAddr, local_count: u64, remote: UserAddr, remote_count: u64, flags: u64) -> SysResult {
+pub fn writev(
+    task: &mut CurrentTask,
+    pid: i32,
+    local: UserAddr,
+    local_count: u64,
+    remote: UserAddr,
+    remote_count: u64,
+    flags: u64,
+) -> SysResult {
     transfer(task, pid, (local, local_count), (remote, remote_count), flags, Direction::ToOther)
 }
 
-fn transfer(task: &mut CurrentTask, pid: i32, local: (UserAddr, u64), remote: (UserAddr, u64), flags: u64, direction: Direction) -> SysResult {
+fn transfer(
+    task: &mut CurrentTask,
+    pid: i32,
+    local: (UserAddr, u64),
+    remote: (UserAddr, u64),
+    flags: u64,
+    direction: Direction,
+) -> SysResult {
     if flags != 0 {
         return Err(Errno::EINVAL.into());
     }
     let local = task.mm().read_iovecs(local.0, local.1)?;
     // The remote vector describes the other process's memory, but lies in ours.
-    let remote: Vec<[u64; 2]> = if remote.1 > 1024 { return Err(Errno::EINVAL.into()) } else { task.mm().read_array(remote.0, remote.1 as usize)? };
+    let remote: Vec<[u64; 2]> =
+        if remote.1 > 1024 { return Err(Errno::EINVAL.into()) } else { task.mm().read_array(remote.0, remote.1 as usize)? };
     let target = task.kernel().processes.task(pid).ok_or(Errno::ESRCH)?;
     if !crate::task::pidfd::may_access(task, &target.group) {
         return Err(Errno::EPERM.into());

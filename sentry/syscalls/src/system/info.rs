@@ -11,14 +11,8 @@ const FIELD: usize = 65;
 pub fn uname(task: &mut CurrentTask, at: UserAddr) -> SysResult {
     let names = task.kernel().uts.names();
     let mut out = [0u8; 6 * FIELD];
-    let fields: [&[u8]; 6] = [
-        uts::SYSNAME.as_bytes(),
-        &names.host,
-        uts::RELEASE.as_bytes(),
-        uts::VERSION.as_bytes(),
-        uts::MACHINE.as_bytes(),
-        &names.domain,
-    ];
+    let fields: [&[u8]; 6] =
+        [uts::SYSNAME.as_bytes(), &names.host, uts::RELEASE.as_bytes(), uts::VERSION.as_bytes(), uts::MACHINE.as_bytes(), &names.domain];
     for (slot, value) in out.chunks_exact_mut(FIELD).zip(fields) {
         let n = value.len().min(FIELD - 1);
         slot[..n].copy_from_slice(&value[..n]);

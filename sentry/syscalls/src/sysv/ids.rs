@@ -107,7 +107,14 @@ impl<T: IpcObject> IpcTable<T> {
     }
 
     /// shmget(2), semget(2), msgget(2): finds by key (then `check` judges what is there) or makes. Returns the identifier.
-    pub fn get(&self, who: &Credentials, key: i32, flags: i32, check: impl Fn(&T) -> Result<()>, make: impl FnOnce(&NewObject) -> Result<T>) -> Result<i32> {
+    pub fn get(
+        &self,
+        who: &Credentials,
+        key: i32,
+        flags: i32,
+        check: impl Fn(&T) -> Result<()>,
+        make: impl FnOnce(&NewObject) -> Result<T>,
+    ) -> Result<i32> {
         let mut slots = self.slots.lock();
         if key != IPC_PRIVATE {
             let found = slots.by_index.iter().find(|(_, (_, o))| o.permissions().key == key).map(|(_, (id, o))| (*id, o.clone()));

@@ -56,21 +56,27 @@ fn now() -> i64 {
 /// [msgget(2)](https://man7.org/linux/man-pages/man2/msgget.2.html).
 pub fn msgget(task: &mut CurrentTask, key: i32, flags: i32) -> SysResult {
     let system = System::of(task)?;
-    let id = system.sysv.queues.get(&task.creds(), key, flags, |_| Ok(()), |new| {
-        let state = State {
-            permissions: new.permissions,
-            messages: VecDeque::new(),
-            bytes: 0,
-            limit: MAX_QUEUE,
-            sent: 0,
-            received: 0,
-            changed: now(),
-            last_sender: 0,
-            last_receiver: 0,
-            removed: false,
-        };
-        Ok(MessageQueue { state: Mutex::new(Level::Leaf, state), queue: WaitQueue::new() })
-    })?;
+    let id = system.sysv.queues.get(
+        &task.creds(),
+        key,
+        flags,
+        |_| Ok(()),
+        |new| {
+            let state = State {
+                permissions: new.permissions,
+                messages: VecDeque::new(),
+                bytes: 0,
+                limit: MAX_QUEUE,
+                sent: 0,
+                received: 0,
+                changed: now(),
+                last_sender: 0,
+                last_receiver: 0,
+                removed: false,
+            };
+            Ok(MessageQueue { state: Mutex::new(Level::Leaf, state), queue: WaitQueue::new() })
+        },
+    )?;
     Ok(id as u64)
 }
 

@@ -37,11 +37,8 @@ pub fn execveat(task: &mut CurrentTask, dirfd: i32, path: PathArg, argv: UserAdd
         if place.inode().kind() == sentry_abi::FileKind::Symlink {
             return Err(Errno::ELOOP.into());
         }
-        let shown = if name.first() == Some(&b'/') || dirfd == AT_FDCWD {
-            name
-        } else {
-            [format!("/dev/fd/{dirfd}/").as_bytes(), &name].concat()
-        };
+        let shown =
+            if name.first() == Some(&b'/') || dirfd == AT_FDCWD { name } else { [format!("/dev/fd/{dirfd}/").as_bytes(), &name].concat() };
         (place, shown)
     };
     let file = loader::open_program(&cx, task, &place)?;
@@ -62,7 +59,8 @@ fn read_strings(task: &CurrentTask, at: UserAddr, room: &mut usize) -> Result<Ve
         if pointer == 0 {
             return Ok(strings);
         }
-        let string = task.mm().read_cstring(UserAddr(pointer), MAX_STRING).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
+        let string =
+            task.mm().read_cstring(UserAddr(pointer), MAX_STRING).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::E2BIG } else { e })?;
         *room = room.checked_sub(string.len() + 1 + size_of::<u64>()).ok_or(Errno::E2BIG)?;
         strings.push(string);
     }

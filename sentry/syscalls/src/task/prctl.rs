@@ -56,7 +56,13 @@ pub fn prctl(task: &mut CurrentTask, option: i32, arg2: u64, arg3: u64, arg4: u6
             Ok(0)
         }
         PR_GET_TIMING => Ok(0),
-        PR_SET_TIMING => if arg2 == 0 { Ok(0) } else { Err(Errno::EINVAL.into()) },
+        PR_SET_TIMING => {
+            if arg2 == 0 {
+                Ok(0)
+            } else {
+                Err(Errno::EINVAL.into())
+            }
+        }
         PR_SET_NAME => {
             let name = read_name(task, UserAddr(arg2))?;
             t.set_comm(&name);
@@ -173,7 +179,11 @@ fn set_vma(task: &CurrentTask, what: u64, at: u64, len: u64, name: u64) -> SysRe
     if what != ANON_NAME {
         return Err(Errno::EINVAL.into());
     }
-    let name = if name == 0 { None } else { Some(task.mm().read_cstring(UserAddr(name), 80).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::EINVAL } else { e })?) };
+    let name = if name == 0 {
+        None
+    } else {
+        Some(task.mm().read_cstring(UserAddr(name), 80).map_err(|e| if e == Errno::ENAMETOOLONG { Errno::EINVAL } else { e })?)
+    };
     task.mm().set_anon_name(UserAddr(at), len, name.as_deref())?;
     Ok(0)
 }

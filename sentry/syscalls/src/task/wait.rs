@@ -65,7 +65,9 @@ pub fn waitid(task: &mut CurrentTask, kind: i32, id: i32, info: UserAddr, option
         let told = event.as_ref().map_or(SigInfo { signo: 0, errno: 0, code: 0, pad: 0, fields: [0; 14] }, siginfo);
         task.mm().write_obj(info, &told)?;
     }
-    if !usage.is_null() && let Some(event) = &event {
+    if !usage.is_null()
+        && let Some(event) = &event
+    {
         task.mm().write_obj(usage, &rusage(&event.usage))?;
     }
     Ok(0)
