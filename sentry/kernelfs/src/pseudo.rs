@@ -371,8 +371,4 @@ impl Builder {
     pub fn link(&mut self, target: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Arc<dyn Inode> {
         Link::new(self.common(0o777), Target::Name(Arc::new(target)))
     }
-
-    pub fn common_for(&mut self, mode: u16) -> Common {
-        self.common(mode)
-    }
 }

@@ -27,19 +27,13 @@ const MAX_FP_STATE: usize = 16 * 1024;
 const HANDLER_FLAGS_CLEAR: u64 = 0x100 | 0x10000 | 0x400;
 
 /// The thread's alternate stack: sigaltstack(2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct AltStack {
     pub base: u64,
     pub size: u64,
     /// SS_AUTODISARM or nothing.
     pub flags: u32,
     pub enabled: bool,
-}
-
-impl Default for AltStack {
-    fn default() -> AltStack {
-        AltStack { base: 0, size: 0, flags: 0, enabled: false }
-    }
 }
 
 /// `stack_t`.

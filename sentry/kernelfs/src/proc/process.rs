@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use sentry_abi::{Errno, FileKind, Result, Signal, UserAddr};
+use sentry_abi::{Errno, FileKind, Result, UserAddr};
 use sentry_kernel::{Kernel, Task, ThreadGroup};
 use sentry_vfs::{Caller, Inode, Path};
 
@@ -317,9 +317,4 @@ fn set_oom_score_adj(s: &Subject, caller: &dyn Caller, bytes: &[u8]) -> Result<(
     }
     group.oom_score_adj.store(value, Ordering::Relaxed);
     Ok(())
-}
-
-/// For the status files: a signal's number, 0 for none.
-pub fn signal_number(signal: Option<Signal>) -> u8 {
-    signal.map_or(0, Signal::number)
 }

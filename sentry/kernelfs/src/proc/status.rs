@@ -77,9 +77,9 @@ pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let mut out = format!("{id} (").into_bytes();
     out.extend_from_slice(&comm);
     let mut rest = String::new();
-    let _ = write!(
+    let _ = writeln!(
         rest,
-        ") {letter} {} {} {} {} {} 0 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {start} {} {} {} {} {} {} 0 0 {} {} {} {} 0 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {} {}\n",
+        ") {letter} {} {} {} {} {} 0 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {start} {} {} {} {} {} {} 0 0 {} {} {} {} 0 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {} {}",
         n.parent,
         n.process_group,
         n.session,

@@ -16,7 +16,7 @@ pub fn mmap(task: &mut CurrentTask, addr: UserAddr, len: u64, prot: u64, flags: 
     let mapping = if flags & MAP_ANONYMOUS != 0 {
         None
     } else {
-        if offset % sentry_abi::PAGE_SIZE != 0 {
+        if !offset.is_multiple_of(sentry_abi::PAGE_SIZE) {
             return Err(Errno::EINVAL.into());
         }
         let file = task.file(fd)?;

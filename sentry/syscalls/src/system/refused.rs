@@ -22,8 +22,3 @@ pub fn einval(_task: &mut CurrentTask) -> SysResult {
 pub fn enospc(_task: &mut CurrentTask) -> SysResult {
     Err(Errno::ENOSPC.into())
 }
-
-/// Keyrings: none.
-pub fn enokey(_task: &mut CurrentTask) -> SysResult {
-    Err(Errno::ENOKEY.into())
-}

@@ -29,6 +29,7 @@ const SHM_STAT_ANY: i32 = 15;
 const SHM_DEST: u32 = 0o1000;
 const MAP_SHARED: u64 = 1;
 const MAP_FIXED: u64 = 0x10;
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MAX_SIZE: u64 = i64::MAX as u64 / 2;
 
 pub struct Segment {
@@ -46,7 +47,7 @@ struct Attachments {
     last_pid: AtomicI64,
     attached: AtomicI64,
     detached: AtomicI64,
-    /// IPC_RMID came while attached: only new attachments by id are refused… the segment lives until the last one goes.
+    /// IPC_RMID came while attached: the segment lives until the last attachment goes.
     doomed: AtomicBool,
     key: i32,
     id: AtomicU64,
@@ -144,8 +145,12 @@ pub fn shmat(task: &mut CurrentTask, id: i32, addr: UserAddr, flags: i32) -> Sys
     let label = Arc::new(Attachment(segment.shared.clone()));
     let max_prot = if read_only { Prot::READ | Prot::EXEC } else { Prot::all() };
     let mapping = Mapping { fd: if read_only { read } else { write }, max_prot, label };
-    let prot = want.contains(Access::WRITE) as u64 * 2 | 1 | want.contains(Access::EXEC) as u64 * 4;
-    let fixed = if hint != 0 { if flags & SHM_REMAP != 0 { MAP_FIXED } else { 0x10_0000 } } else { 0 };
+    let prot = 1 | (want.contains(Access::WRITE) as u64 * 2) | (want.contains(Access::EXEC) as u64 * 4);
+    let fixed = match (hint, flags & SHM_REMAP) {
+        (0, _) => 0,
+        (_, 0) => MAP_FIXED_NOREPLACE,
+        _ => MAP_FIXED,
+    };
     let request = MapRequest { hint: UserAddr(hint), len, prot, flags: MAP_SHARED | fixed, mapping: Some(mapping), offset: 0 };
     let (mm, thread) = task.mm_and_thread();
     let at = mm.mmap(thread, request).map_err(|e| if e == Errno::EEXIST { Errno::EINVAL } else { e })?;

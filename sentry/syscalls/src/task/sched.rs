@@ -39,7 +39,7 @@ pub fn sched_getaffinity(task: &mut CurrentTask, pid: i32, len: u64, mask: UserA
     find(task, pid)?;
     let cpus = host_cpus(task);
     let bytes = cpus.div_ceil(64) * 8;
-    if (len as usize) < bytes || len % 8 != 0 {
+    if (len as usize) < bytes || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
     let mut out = vec![0u8; bytes];
