@@ -13,7 +13,7 @@ use gofer_proto::Rights;
 use gofer_server::{Submounts, TreeConfig};
 use runsc_control::{BOOT_FD, GoferBoot, GoferTree};
 use rustix::fs::{Mode, OFlags};
-use sentry_confine::Profile;
+use sentry_confine::{MEMORY, Profile};
 
 /// Runs the gofer; never returns.
 pub fn boot() -> ! {
@@ -33,7 +33,9 @@ fn serve() -> anyhow::Result<()> {
     let profile = Profile::gofer()?;
     let channels = boot.channels.iter().map(|fd| sentry_confine::take(*fd)).collect::<Result<Vec<_>, _>>()?;
     let trees = boot.trees.iter().enumerate().map(|(index, tree)| open_tree(index, tree)).collect::<anyhow::Result<Vec<_>>>()?;
-    gofer_server::serve(channels, trees, || sentry_confine::lock_down(&profile).map_err(io::Error::other))?;
+    let memory = rustix::fs::open(MEMORY, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        .context("open the memory file system")?;
+    gofer_server::serve(channels, trees, memory, || sentry_confine::lock_down(&profile).map_err(io::Error::other))?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
-use gofer_client::GoferClient;
+use gofer_client::{GoferClient, MemoryFiles};
 use runsc_control::{PlatformKind, SentryBoot};
 use sentry_fs_anonfs::AnonFs;
 use sentry_fs_hostfd::HostFs;
@@ -17,7 +17,7 @@ use sentry_fs_pipefs::Pipes;
 use sentry_fs_tmpfs::memfd::Memfds;
 use sentry_fs_tty::Terminals;
 use sentry_kernel::{Kernel, KernelParts};
-use sentry_memory::{FileSource, MemfdSource};
+use sentry_memory::FileSource;
 use sentry_platform::Platform;
 use sentry_platform_systrap::{Reaper, SystrapPlatform, zygote};
 use sentry_syscalls::{FileServices, System};
@@ -36,7 +36,7 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     let zygote_pidfd = handles.pidfd.try_clone().context("copy the zygote's descriptor")?;
     let platform = make_platform(boot.config.platform, handles)?;
     let client = GoferClient::over(gofer).context("greet the gofer")?;
-    let source: Arc<dyn FileSource> = Arc::new(MemfdSource);
+    let source: Arc<dyn FileSource> = MemoryFiles::start(&client).context("fetch memory files")?;
     let clock: Clock = Arc::new(|| ClockId::Realtime.now());
     let numbers = Arc::new(DeviceNumbers::default());
     let timers = TimerQueue::new();

@@ -7,6 +7,7 @@
 //! Deliberately absent: caching (goferfs), retries.
 #![forbid(unsafe_code)]
 
+mod memory;
 mod node;
 
 use std::os::fd::OwnedFd;
@@ -23,6 +24,7 @@ use sentry_abi::{Errno, Result};
 use sentry_ipc::{Call, ChannelPool, IpcError};
 use sentry_sync::{Level, Mutex};
 
+pub use memory::MemoryFiles;
 pub use node::Node;
 
 /// Ids waiting to be given back that make the next call take the time for it.

@@ -114,4 +114,8 @@ calls! {
 
     /// Forgets nodes; unknown ids are passed over. At most [`crate::MAX_CLOSE`].
     21 Close { nodes: Vec<NodeId> } -> ();
+
+    /// Fresh files of the gofer's own memory file system, without a name. Two descriptors each come with the reply, in turn: one for reading and
+    /// writing, one for reading only (LAWS 1.11: the sentry cannot open anything again). At most [`crate::MAX_MEMORY_FILES`], at least one.
+    22 MemoryFiles { count: u32 } -> ();
 }

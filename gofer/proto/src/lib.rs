@@ -16,8 +16,8 @@ mod message;
 pub use attr::{Attr, FsStat, Time};
 pub use bytes::{BadBytes, Name, Target, XattrName, XattrValue};
 pub use call::{
-    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, Mkdir, Mknod, Open, Outcome, ReadDir, RemoveXattr, Rename, Rmdir, SetAttr,
-    SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
+    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, MemoryFiles, Mkdir, Mknod, Open, Outcome, ReadDir, RemoveXattr, Rename,
+    Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
 };
 pub use message::{
     Access, AttrChange, Creation, DirEntry, Listing, NewNode, Owner, ReadDirDetail, RenameMode, Rights, Root, SpecialKind, Stop,
@@ -34,6 +34,9 @@ pub const PROTOCOL: Protocol = Protocol::new(*b"gofr", 1);
 pub const MAX_WALK: usize = 64;
 /// Most node ids in one [`Close`].
 pub const MAX_CLOSE: usize = 1024;
+
+/// Memory files in one reply; two descriptors each, and a packet carries 64.
+pub const MAX_MEMORY_FILES: usize = 16;
 /// Most entries in one page of a directory listing; with the next, it keeps the page inside one packet.
 pub const MAX_ENTRIES: usize = 256;
 /// Most bytes of names and link targets in one page of a directory listing (one entry may go beyond).

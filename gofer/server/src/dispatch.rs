@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use gofer_proto::{
-    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, Mkdir, Mknod, Open, Outcome, PROTOCOL, ReadDir, RemoveXattr, Rename,
-    Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
+    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, MemoryFiles, Mkdir, Mknod, Open, Outcome, PROTOCOL, ReadDir, RemoveXattr,
+    Rename, Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
 };
 use sentry_abi::Result;
 use sentry_ipc::{Answer, Call, IpcError, Request, Server};
@@ -40,6 +40,10 @@ impl Gofer {
             RemoveXattr::TAG => plain(request, |call| self.remove_xattr(call)),
             SyncDir::TAG => plain(request, |call| self.sync_dir(call)),
             Close::TAG => plain(request, |call| self.close(call)),
+            MemoryFiles::TAG => request.answer_with_fds::<MemoryFiles>(|call, _| match self.memory_files(&call) {
+                Ok(files) => (Ok(()), files),
+                Err(errno) => (Err(errno.into()), Vec::new()),
+            }),
             _ => Err(request.unknown()),
         }
     }

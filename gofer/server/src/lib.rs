@@ -17,6 +17,7 @@ mod dir;
 mod dispatch;
 mod file;
 mod host;
+mod memory;
 mod node;
 mod walk;
 mod xattr;
@@ -73,6 +74,7 @@ pub enum ServeError {
 pub struct Gofer {
     trees: Vec<Tree>,
     nodes: NodeTable,
+    memory: Option<memory::Memory>,
     /// Held over a rename and the bookkeeping that follows it, so that the places of nodes never form a ring.
     renames: Mutex<()>,
 }
@@ -86,17 +88,28 @@ impl Gofer {
             .enumerate()
             .map(|(index, config)| Tree::new(config, index, &nodes).map_err(|cause| ServeError::Tree { index, cause: cause.into() }))
             .collect::<Result<_, _>>()?;
-        Ok(Gofer { trees, nodes, renames: Mutex::new(Level::Rename, ()) })
+        Ok(Gofer { trees, nodes, memory: None, renames: Mutex::new(Level::Rename, ()) })
+    }
+
+    /// Files without names are made in this directory, which nobody else uses.
+    pub fn with_memory(mut self, dir: OwnedFd) -> Gofer {
+        self.memory = Some(memory::Memory::new(dir));
+        self
     }
 }
 
 /// Answers on all `channels`, each with a thread of its own (the last on the calling thread), until the sentry has closed them all.
 ///
-/// `confine` runs once all threads exist and before the first message is read: the place for a system call filter that covers all threads.
-pub fn serve(channels: Vec<OwnedFd>, trees: Vec<TreeConfig>, confine: impl FnOnce() -> io::Result<()>) -> Result<(), ServeError> {
+/// `memory` is a directory of a memory file system of the gofer's own, for [`Gofer::with_memory`]. `confine` runs once all threads exist and before the first message is read: the place for a system call filter that covers all threads.
+pub fn serve(
+    channels: Vec<OwnedFd>,
+    trees: Vec<TreeConfig>,
+    memory: OwnedFd,
+    confine: impl FnOnce() -> io::Result<()>,
+) -> Result<(), ServeError> {
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20);
     rustix::process::umask(rustix::fs::Mode::empty());
-    let gofer = Gofer::new(trees, open_files)?;
+    let gofer = Gofer::new(trees, open_files)?.with_memory(memory);
     let start = Arc::new(Barrier::new(channels.len().max(1)));
     let mut channels = channels;
     let Some(last) = channels.pop() else { return Ok(()) };

@@ -444,3 +444,21 @@ fn garbage_ends_the_channel_not_the_gofer() {
     assert!(worker.join().expect("no panic").is_err());
     rig.walk("nothing").expect("others go on");
 }
+
+#[test]
+fn memory_files_come_with_a_description_that_cannot_write() {
+    let scratch = Scratch::new();
+    let tree = TreeConfig::read_only(path_fd(&scratch.0));
+    let gofer = Gofer::new(vec![tree], 1024).expect("gofer").with_memory(path_fd(&scratch.0));
+    let files = gofer.memory_files(&gofer_proto::MemoryFiles { count: 2 }).expect("files");
+    assert_eq!(files.len(), 4);
+    rustix::io::pwrite(&files[0], b"abc", 0).expect("the first can write");
+    assert!(rustix::io::pwrite(&files[1], b"abc", 0).is_err());
+    let mut buffer = [0; 3];
+    rustix::io::pread(&files[1], &mut buffer, 0).expect("the second can read");
+    assert_eq!(&buffer, b"abc");
+    assert_eq!(fs::read_dir(&scratch.0).expect("directory").count(), 0, "no name is left");
+    for count in [0, 17, u32::MAX] {
+        assert!(gofer.memory_files(&gofer_proto::MemoryFiles { count }).is_err());
+    }
+}

@@ -22,7 +22,7 @@ mod zygote;
 pub use caps::Capabilities;
 pub use descriptors::{DescriptorError, take};
 pub use image::{Image, require_static};
-pub use mounts::Tree;
+pub use mounts::{MEMORY, Tree};
 pub use profile::{Profile, ProfileError};
 pub use program::{Action, Instruction};
 pub use role::{Child, Namespaces, Role, RoleStart, Root, StartError, UserNamespace};

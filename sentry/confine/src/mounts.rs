@@ -30,6 +30,9 @@ const MOUNT_ATTR_NODEV: u64 = 4;
 const STAGE: &CStr = c"/proc";
 const STAGE_PATH: &str = "/proc";
 
+/// Where a role with trees finds a memory file system of its own.
+pub const MEMORY: &str = "/memory";
+
 /// Kernel interfaces: mounts of these types show the host, and have no place in a container's root.
 const KERNEL_TYPES: [&str; 17] = [
     "proc",
@@ -88,9 +91,18 @@ pub(crate) fn tree_root(trees: &[Tree]) -> Result<(), String> {
             cover(&at.join(below)).map_err(step(format!("hide {}", below.display())))?;
         }
     }
+    memory().map_err(step("mount the memory file system"))?;
     sys::mount(c"none", STAGE, c"", flags | libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, c"")
         .map_err(step("make the root read-only"))?;
     enter_stage()
+}
+
+/// A file system of its own for files that are nothing but memory. Executable: guests run programs from them.
+fn memory() -> io::Result<()> {
+    let at = Path::new(STAGE_PATH).join(MEMORY.trim_start_matches('/'));
+    fs::create_dir(&at)?;
+    let target = CString::new(at.as_os_str().as_bytes()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    sys::mount(c"none", &target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, c"size=0,nr_inodes=0,mode=0777")
 }
 
 fn enter_stage() -> Result<(), String> {

@@ -4,7 +4,7 @@
 
 mod file;
 
-pub use file::{FileSource, MemFile, MemfdSource};
+pub use file::{FileSource, MemFile, MemfdSource, Pair};
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
