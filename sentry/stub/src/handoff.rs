@@ -40,6 +40,7 @@ pub unsafe extern "C" fn thread_born(area: *mut ThreadArea) -> u64 {
     // SAFETY: see `hand_over`.
     unsafe {
         set_alternate_stack(area);
+        (*area).cpu.store(sys::cpu() + 1, Relaxed);
         let token = (&raw const (*area).token).read_volatile();
         sys::call(sys::MPROTECT, token, layout::HELLO_LENGTH, layout::HELLO_PROT, 0, 0, 0);
         obey(area)
@@ -49,7 +50,10 @@ pub unsafe extern "C" fn thread_born(area: *mut ThreadArea) -> u64 {
 /// First code of a forked child once its own area is mapped.
 pub unsafe extern "C" fn process_born(area: *mut ThreadArea) -> u64 {
     // SAFETY: see `hand_over`.
-    unsafe { obey(area) }
+    unsafe {
+        (*area).cpu.store(sys::cpu() + 1, Relaxed);
+        obey(area)
+    }
 }
 
 pub unsafe fn set_alternate_stack(area: *mut ThreadArea) {
@@ -63,7 +67,7 @@ unsafe fn report(area: *mut ThreadArea) {
         (&raw mut (*area).fs_base).write_volatile(sys::fs_base());
         (&raw mut (*area).gs_base).write_volatile(sys::gs_base());
         (&raw mut (*area).tsc_over).write_volatile(sys::time_stamp());
-        (*area).cpu.store(sys::cpu(), Relaxed);
+        (*area).cpu.store(sys::cpu() + 1, Relaxed);
         (*area).to_sentry.fetch_add(1, SeqCst);
         if (*area).sentry_sleeping.load(SeqCst) != 0 {
             futex::wake((&raw const (*area).to_sentry) as u64, 0, 1);
@@ -84,7 +88,7 @@ unsafe fn next_order(area: *mut ThreadArea, after_order: bool) -> u32 {
     // SAFETY: see `hand_over`.
     unsafe {
         let seen = (&raw const (*area).seen).read_volatile();
-        let more_to_come = after_order && (&raw const (*area).sentry_cpu).read_volatile() != sys::cpu();
+        let more_to_come = after_order && (&raw const (*area).sentry_cpu).read_volatile() != sys::cpu() + 1;
         let budget = if more_to_come { layout::ORDER_SPIN } else { (&raw const (*area).spin).read_volatile() as u64 };
         let start = if budget == 0 { 0 } else { sys::time_stamp() };
         let mut spinning = budget != 0;

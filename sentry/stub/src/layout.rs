@@ -150,7 +150,7 @@ pub struct ThreadArea {
     /// Time stamp counter at the last hand-over and at the last resumption of guest code.
     pub tsc_over: u64,
     pub tsc_resumed: u64,
-    /// Host CPU at the last hand-over (`lsl` of the per-CPU segment: CPU in the low 12 bits).
+    /// Host CPU at the last hand-over, plus one; 0 before the thread is born.
     pub cpu: AtomicU32,
     pub pad_a: u32,
     pub pad0: [u64; 6],
@@ -172,7 +172,7 @@ pub struct ThreadArea {
     pub token: u64,
     /// Not 0: anonymous memory calls are made by the stub itself, and the notification is the request.
     pub direct: u32,
-    /// Host CPU of the sentry's thread when it posted the order.
+    /// Host CPU of the sentry's thread when it posted the order, plus one.
     pub sentry_cpu: u32,
     /// Where an anonymous mapping of `hint_len` bytes would go now; 0: unknown.
     pub hint_at: u64,

@@ -10,4 +10,6 @@ pub(crate) mod receive;
 pub(crate) mod send;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wait;

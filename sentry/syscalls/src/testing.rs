@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sentry_abi::{Errno, FileKind, Mode, Result, SigInfo, SigSet, Signal, Timespec, UserAddr, UserRange, nr};
+use sentry_abi::{Errno, FileKind, Result, SigInfo, SigSet, Signal, Timespec, UserAddr, UserRange, nr};
 use sentry_auth::{Caps, Credentials};
 use sentry_fs_anonfs::AnonFs;
 use sentry_fs_pipefs::Pipes;
@@ -19,7 +19,7 @@ use sentry_platform::{
     SpawnKind, SyscallArgs, Vdso,
 };
 use sentry_sync::{Level, Mutex};
-use sentry_vfs::{Caller, Dentry, FileOps, FileSystem, FsContext, Inode, Mount, MountFlags, MountNamespace, OpenHow, Path, SpecialFiles};
+use sentry_vfs::{Caller, Dentry, FileOps, FileSystem, Inode, Mount, MountFlags, MountNamespace, OpenHow, Path, SpecialFiles};
 
 use crate::file::{FileServices, FileSystems, MountRequest};
 use crate::{System, table};
@@ -355,15 +355,7 @@ impl Guest {
 
     /// Sends this task a signal.
     pub fn signal(task: &Arc<Task>, signal: Signal) {
-        task.send(signal, SigInfo::new(signal, 0)).unwrap();
-    }
-
-    pub fn context(&self) -> FsContext {
-        self.task.fs_context()
-    }
-
-    /// Permission bits as chmod takes them.
-    pub fn mode(bits: u16) -> u64 {
-        Mode(bits).0 as u64
+        // From the kernel: one from a process would not reach pid 1.
+        task.send(signal, SigInfo::new(signal, sentry_abi::signal::SI_KERNEL)).unwrap();
     }
 }

@@ -40,8 +40,10 @@ pub fn claim_at_open(terminal: &Terminal, caller: &dyn Caller) {
 fn take(terminal: &Terminal, caller: &dyn Caller) -> Result<()> {
     let jobs = caller.job_control();
     jobs.set_controlling_terminal(Some(terminal.key()))?;
+    // Asked before the terminal is locked: the process tree's lock comes first.
+    let owners = (jobs.session(), jobs.process_group());
     let mut state = terminal.state.lock();
-    (state.session, state.foreground) = (jobs.session(), jobs.process_group());
+    (state.session, state.foreground) = owners;
     Ok(())
 }
 

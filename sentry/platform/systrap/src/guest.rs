@@ -304,7 +304,7 @@ impl GuestThread for SystrapThread {
         self.flush_registers();
         let event = {
             let mut turn = self.stub.turn();
-            turn.post(if resume_wait.is_some() { order::RESUME_WAIT } else { order::RESUME }, &[]);
+            turn.resume(if resume_wait.is_some() { order::RESUME_WAIT } else { order::RESUME });
             turn.wait().inspect(|_| turn.observe())
         };
         self.stub.running.store(false, Ordering::SeqCst);

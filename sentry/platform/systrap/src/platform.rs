@@ -57,7 +57,7 @@ impl SystrapPlatform {
         let area = Area::map(handles.area, 0).map_err(|e| broken("zygote's area", e))?;
         let mm = Arc::new(Mm::new(container.new_space_id(), area, 0));
         let process = Process::new(&container, mm, true);
-        let stub = Stub::new(&process, 0);
+        let stub = Stub::new(&process, 0, None);
         stub.set_tid(handles.pid);
         process.set_pid(handles.pid);
         container.add_thread(&stub);

@@ -64,7 +64,7 @@ pub fn process(parent: &mut Turn<'_>, start: &Registers, image: &[u8]) -> Result
     let area = container.take_area().map_err(broken)?;
     let token = area.token();
     let mm = Arc::new(Mm::new(container.new_space_id(), area, parent.stub.slot));
-    let child = Stub::new(&Process::new(&container, mm, false), parent.stub.slot);
+    let child = Stub::new(&Process::new(&container, mm, false), parent.stub.slot, Some(parent));
     frame::build_start(&child.view(), child.address(), start, image);
     let call = Expected { nr: NR_CLONE, args: [PROCESS, 0, 0, 0, 0, 0], file: None, left: REPEATS };
     let born = Born { container: &container, token, kind: BirthKind::Process, child: &child };
@@ -82,7 +82,7 @@ fn thread(parent: &mut Turn<'_>, kind: BirthKind, flags: u64, start: &Registers,
         BirthKind::Thread => parent.stub.process.clone(),
         _ => Process::new(&container, mm.clone(), false),
     };
-    let child = Stub::new(&process, slot);
+    let child = Stub::new(&process, slot, Some(parent));
     // Not an address that could be mapped, so it can be no other call's argument.
     let token = sys::random_u64().map_err(broken)? | 1 << 63;
     let view = child.view();

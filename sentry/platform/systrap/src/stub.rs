@@ -52,7 +52,9 @@ pub struct Stub {
 pub struct Gone;
 
 impl Stub {
-    pub fn new(process: &Arc<Process>, slot: u32) -> Arc<Stub> {
+    /// A thread that is to be born in a cleared slot; it waits as its parent has learnt to.
+    pub fn new(process: &Arc<Process>, slot: u32, parent: Option<&Turn<'_>>) -> Arc<Stub> {
+        let pace = parent.map_or_else(Pace::new, |p| p.channel.pace.child());
         let stub = Arc::new(Stub {
             process: process.clone(),
             slot,
@@ -63,7 +65,7 @@ impl Stub {
             interrupted: AtomicBool::new(false),
             born: AtomicBool::new(false),
             left: AtomicBool::new(false),
-            channel: Mutex::new(Level::PlatformZygote, Channel { seen: 0, posted: 0, pace: Pace::new() }),
+            channel: Mutex::new(Level::PlatformZygote, Channel { seen: 0, posted: 0, pace }),
         });
         process.add_stub(&stub);
         stub
@@ -163,9 +165,18 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Lets guest code run, or go on with its native wait.
+    pub fn resume(&mut self, what: u32) {
+        if self.channel.posted == 0 {
+            self.channel.pace.begin(&self.view, self.stub.tid());
+        }
+        self.post(what, &[]);
+        self.channel.pace.resumed();
+    }
+
     /// Sees how the guest behaves, after a hand-over of it.
     pub fn observe(&mut self) {
-        self.channel.pace.observe(&self.view);
+        self.channel.pace.observe(&self.view, self.stub.tid());
     }
 
     pub fn post(&mut self, what: u32, args: &[u64]) {
@@ -191,6 +202,7 @@ impl Turn<'_> {
         let word = view.to_sentry();
         let budget = self.channel.pace.budget(awaited, &view);
         let start = if budget == 0 { 0 } else { pace::now() };
+        let mut last = start;
         let mut spinning = budget != 0;
         loop {
             let now = word.load(Ordering::SeqCst);
@@ -204,9 +216,13 @@ impl Turn<'_> {
             }
             if spinning {
                 hint::spin_loop();
-                if pace::now().wrapping_sub(start) >= budget {
+                let now = pace::now();
+                // Out of time, or another thread had the core meanwhile.
+                let lost = now.wrapping_sub(last) > pace::LOST;
+                last = now;
+                if lost || now.wrapping_sub(start) >= budget {
                     spinning = false;
-                    self.channel.pace.in_vain(awaited);
+                    self.channel.pace.in_vain(awaited, self.stub.tid());
                 }
                 continue;
             }
@@ -216,7 +232,10 @@ impl Turn<'_> {
             }
             self.view.sentry_sleeping().store(1, Ordering::SeqCst);
             if word.load(Ordering::SeqCst) == self.channel.seen {
-                sys::futex_wait_either(word.as_ptr(), self.channel.seen, &self.stub.poke, poke);
+                let limit = self.channel.pace.patience(awaited);
+                if !sys::futex_wait_either(word.as_ptr(), self.channel.seen, &self.stub.poke, poke, limit) {
+                    self.channel.pace.release(self.stub.tid());
+                }
             }
         }
     }

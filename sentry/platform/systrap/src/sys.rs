@@ -157,19 +157,36 @@ const FUTEX2_PRIVATE: u32 = 128;
 const SYS_FUTEX_WAITV: libc::c_long = 449;
 
 /// Sleeps until one of the words differs from its expected value or is woken: `shared` lies in memory that a guest can write, so nothing
-/// may depend on its waker; `private` is ours. May return for no reason.
-pub fn futex_wait_either(shared: *const u32, shared_value: u32, private: &AtomicU32, private_value: u32) {
+/// may depend on its waker; `private` is ours. May return for no reason. False: `limit` has passed.
+pub fn futex_wait_either(shared: *const u32, shared_value: u32, private: &AtomicU32, private_value: u32, limit: Option<Duration>) -> bool {
     let waiters = [
         Waiter { value: u64::from(shared_value), address: shared as u64, flags: FUTEX2_SIZE_U32, reserved: 0 },
         Waiter { value: u64::from(private_value), address: private.as_ptr() as u64, flags: FUTEX2_SIZE_U32 | FUTEX2_PRIVATE, reserved: 0 },
     ];
-    // SAFETY: the array lives through the call.
-    let result = unsafe { libc::syscall(SYS_FUTEX_WAITV, waiters.as_ptr(), 2, 0, ptr::null::<u8>(), 0) };
-    if result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
-        // Before 5.16: look at the private word every now and then.
-        let time = libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-        // SAFETY: the kernel checks the address.
-        unsafe { libc::syscall(libc::SYS_futex, shared, FUTEX_WAIT, shared_value, &raw const time) };
+    let mut deadline = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let deadline_at = limit.map_or(ptr::null(), |limit| {
+        // SAFETY: `deadline` is writable.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut deadline) };
+        let nanos = deadline.tv_nsec + i64::from(limit.subsec_nanos());
+        deadline.tv_sec += limit.as_secs() as i64 + nanos / 1_000_000_000;
+        deadline.tv_nsec = nanos % 1_000_000_000;
+        ptr::from_ref(&deadline)
+    });
+    // SAFETY: the array and the deadline live through the call.
+    let result = unsafe { libc::syscall(SYS_FUTEX_WAITV, waiters.as_ptr(), 2, 0, deadline_at, libc::CLOCK_MONOTONIC) };
+    if result >= 0 {
+        return true;
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::ETIMEDOUT) => false,
+        Some(libc::ENOSYS) => {
+            // Before 5.16: look at the private word every now and then.
+            let time = libc::timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            // SAFETY: the kernel checks the address.
+            unsafe { libc::syscall(libc::SYS_futex, shared, FUTEX_WAIT, shared_value, &raw const time) };
+            true
+        }
+        _ => true,
     }
 }
 
@@ -204,6 +221,44 @@ pub fn tgkill(pid: i32, tid: i32, signal: i32) -> bool {
 pub fn be_nice(nice: i32) {
     // SAFETY: no memory is involved; 0 is the calling thread.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+/// CPUs that the calling thread may use; `None` if the host does not say.
+pub fn affinity() -> Option<libc::cpu_set_t> {
+    // SAFETY: an all-zero set is valid.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: `set` is writable; 0 is the calling thread.
+    (unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) } == 0).then_some(set)
+}
+
+/// Restricts a thread (0: the calling one); false if the host refuses.
+pub fn set_affinity(tid: i32, set: &libc::cpu_set_t) -> bool {
+    // SAFETY: `set` is readable.
+    unsafe { libc::sched_setaffinity(tid, size_of::<libc::cpu_set_t>(), set) == 0 }
+}
+
+/// One CPU alone.
+pub fn only_cpu(cpu: u32) -> Option<libc::cpu_set_t> {
+    // SAFETY: an all-zero set is valid.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    if cpu >= libc::CPU_SETSIZE as u32 {
+        return None;
+    }
+    // SAFETY: `cpu` is below the set's size.
+    unsafe { libc::CPU_SET(cpu as usize, &mut set) };
+    Some(set)
+}
+
+/// `set` without one CPU; `None` if nothing is left.
+pub fn without_cpu(set: &libc::cpu_set_t, cpu: u32) -> Option<libc::cpu_set_t> {
+    let mut rest = *set;
+    if cpu >= libc::CPU_SETSIZE as u32 {
+        return None;
+    }
+    // SAFETY: `cpu` is below the set's size.
+    unsafe { libc::CPU_CLR(cpu as usize, &mut rest) };
+    // SAFETY: a valid set.
+    (unsafe { libc::CPU_COUNT(&rest) } > 0).then_some(rest)
 }
 
 /// CPU time of a process of ours.

@@ -16,8 +16,6 @@ use crate::args::Flags;
 
 /// `EP_MAX_EVENTS`.
 const MAX_EVENTS: i32 = i32::MAX / size_of::<EpollEvent>() as i32;
-/// Events handed out by one call, however many the guest has room for; the rest comes with the next.
-const MOST: usize = 4096;
 
 /// [epoll_create(2)](https://man7.org/linux/man-pages/man2/epoll_create.2.html): the size has to be positive and means nothing.
 pub fn epoll_create(task: &mut CurrentTask, size: i32) -> SysResult {
@@ -110,7 +108,7 @@ fn wait(task: &CurrentTask, epfd: i32, events: UserAddr, maxevents: i32, limit: 
     }
     let file: Arc<FileDescription> = task.file(epfd)?;
     let epoll = epoll_of(&file)?;
-    let ready = collect(task, epoll, max.min(MOST), limit)?;
+    let ready = collect(task, epoll, max, limit)?;
     let list: Vec<EpollEvent> = ready.into_iter().map(|(events, data)| EpollEvent::new(events.bits(), data)).collect();
     task.mm().write_array(events, &list)?;
     Ok(list.len() as u64)

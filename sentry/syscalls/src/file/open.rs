@@ -1,17 +1,14 @@
 //! open(2), openat(2), openat2(2), creat(2).
 
-use std::sync::Arc;
-
 use sentry_abi::file::OpenHow;
 use sentry_abi::{Errno, Mode, Result, UserAddr};
 use sentry_kernel::{CurrentTask, Restart, Stop, SysResult};
 use sentry_sync::Events;
-use sentry_vfs::{FileDescription, JobControl, OpenFlags, Walk};
+use sentry_vfs::{FileDescription, OpenFlags, Walk};
 
 use super::at;
 use crate::args::{Flags, PathArg};
 
-const TIOCSCTTY: u32 = 0x540e;
 const OPEN_HOW_SIZE: u64 = 24;
 
 /// [open(2)](https://man7.org/linux/man-pages/man2/open.2.html).
@@ -88,7 +85,6 @@ fn open_file(task: &mut CurrentTask, dirfd: i32, path: PathArg, flags: OpenFlags
     let start = if walk.contains(Walk::IN_ROOT) { task.start_path(&cx, dirfd)? } else { at::start(task, &cx, dirfd, &bytes)? };
     let file = sentry_vfs::open(&cx, task, &start, &bytes, flags, mode, walk)?;
     wait_until_open(task, &file)?;
-    take_terminal(task, &file, flags);
     Ok(task.install(file, flags.contains(OpenFlags::CLOSE_ON_EXEC))? as u64)
 }
 
@@ -99,15 +95,4 @@ fn wait_until_open(task: &CurrentTask, file: &FileDescription) -> Result<(), Sto
     }
     let waited = task.block_until(Events::all(), None, |waiter| file.ops.opened(waiter).then_some(()));
     waited.map_err(|_| Stop::Restart(Restart::IfAllowed))
-}
-
-/// A session leader without a terminal gets the first that it opens, unless it says O_NOCTTY (tty_open_proc_set_tty).
-fn take_terminal(task: &CurrentTask, file: &Arc<FileDescription>, flags: OpenFlags) {
-    if flags.contains(OpenFlags::NO_CTTY) || file.path_only || !file.readable || file.ops.terminal_key().is_none() {
-        return;
-    }
-    if task.is_session_leader() && task.controlling_terminal().is_none() {
-        // A terminal that belongs to another session, or cannot be a controlling one, refuses; the open is good all the same.
-        let _ = file.ops.ioctl(task, TIOCSCTTY, 0);
-    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sentry_abi::{Errno, Result, UserAddr};
 use sentry_kernel::{CurrentTask, SysResult};
-use sentry_mm::IoVec;
+use sentry_mm::{IoVec, MAX_RW_COUNT};
 use sentry_vfs::{FileDescription, Seek};
 
 use super::transfer::{self, How, Position};
@@ -29,6 +29,11 @@ fn for_writing(task: &CurrentTask, fd: i32) -> Result<Arc<FileDescription>> {
     Ok(file)
 }
 
+/// The whole buffer has to lie in the guest's range, however little of it will be used.
+fn one_buffer(task: &CurrentTask, base: UserAddr, len: u64) -> Result<IoVec> {
+    if task.mm().access_ok(base, len) { Ok(IoVec { base, len: len.min(MAX_RW_COUNT) }) } else { Err(Errno::EFAULT) }
+}
+
 /// Explicit positions: `EINVAL` for negative ones, `ESPIPE` for streams.
 fn position(file: &FileDescription, at: i64) -> Result<Position> {
     if file.ops.seek_kind() == Seek::Stream {
@@ -45,14 +50,14 @@ fn check_end(at: i64, len: u64) -> Result<()> {
 /// [read(2)](https://man7.org/linux/man-pages/man2/read.2.html).
 pub fn read(task: &mut CurrentTask, fd: i32, buf: UserAddr, count: u64) -> SysResult {
     let file = for_reading(task, fd)?;
-    let vector = [task.mm().single_iovec(buf, count)?];
+    let vector = [one_buffer(task, buf, count)?];
     transfer::read(task, &file, &vector, Position::Current, How::default())
 }
 
 /// [write(2)](https://man7.org/linux/man-pages/man2/write.2.html).
 pub fn write(task: &mut CurrentTask, fd: i32, buf: UserAddr, count: u64) -> SysResult {
     let file = for_writing(task, fd)?;
-    let vector = [task.mm().single_iovec(buf, count)?];
+    let vector = [one_buffer(task, buf, count)?];
     transfer::write(task, &file, &vector, Position::Current, How::default())
 }
 
@@ -64,7 +69,7 @@ pub fn pread64(task: &mut CurrentTask, fd: i32, buf: UserAddr, count: u64, offse
     let file = task.file(fd)?;
     let at = position(&file, offset)?;
     file.require_readable()?;
-    let vector = [task.mm().single_iovec(buf, count)?];
+    let vector = [one_buffer(task, buf, count)?];
     check_end(offset, vector[0].len)?;
     transfer::read(task, &file, &vector, at, How::default())
 }
@@ -77,7 +82,7 @@ pub fn pwrite64(task: &mut CurrentTask, fd: i32, buf: UserAddr, count: u64, offs
     let file = task.file(fd)?;
     let at = position(&file, offset)?;
     file.require_writable()?;
-    let vector = [task.mm().single_iovec(buf, count)?];
+    let vector = [one_buffer(task, buf, count)?];
     check_end(offset, vector[0].len)?;
     transfer::write(task, &file, &vector, at, How::default())
 }
@@ -85,47 +90,41 @@ pub fn pwrite64(task: &mut CurrentTask, fd: i32, buf: UserAddr, count: u64, offs
 /// [readv(2)](https://man7.org/linux/man-pages/man2/readv.2.html).
 pub fn readv(task: &mut CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64) -> SysResult {
     let file = for_reading(task, fd)?;
-    read_vector(task, &file, iov, iovcnt, Position::Current, How::default())
+    read_vector(task, &file, iov, iovcnt, Position::Current, 0)
 }
 
 /// [writev(2)](https://man7.org/linux/man-pages/man2/writev.2.html).
 pub fn writev(task: &mut CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64) -> SysResult {
     let file = for_writing(task, fd)?;
-    write_vector(task, &file, iov, iovcnt, Position::Current, How::default())
+    write_vector(task, &file, iov, iovcnt, Position::Current, 0)
 }
 
 /// [preadv(2)](https://man7.org/linux/man-pages/man2/preadv.2.html). `pos_h` means nothing on 64-bit machines.
 pub fn preadv(task: &mut CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos_l: i64, _pos_h: u64) -> SysResult {
-    read_at(task, fd, iov, iovcnt, pos_l, How::default())
+    read_at(task, fd, iov, iovcnt, pos_l, 0)
 }
 
 /// [pwritev(2)](https://man7.org/linux/man-pages/man2/pwritev.2.html).
 pub fn pwritev(task: &mut CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos_l: i64, _pos_h: u64) -> SysResult {
-    write_at(task, fd, iov, iovcnt, pos_l, How::default())
+    write_at(task, fd, iov, iovcnt, pos_l, 0)
 }
 
 /// [preadv2(2)](https://man7.org/linux/man-pages/man2/preadv2.2.html).
 pub fn preadv2(task: &mut CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos_l: i64, _pos_h: u64, flags: Flags) -> SysResult {
-    let how = how(flags.0, RWF_HIPRI | RWF_NOWAIT)?;
     if pos_l == -1 {
         let file = for_reading(task, fd)?;
-        return read_vector(task, &file, iov, iovcnt, Position::Current, how);
+        return read_vector(task, &file, iov, iovcnt, Position::Current, flags.0);
     }
-    read_at(task, fd, iov, iovcnt, pos_l, how)
+    read_at(task, fd, iov, iovcnt, pos_l, flags.0)
 }
 
 /// [pwritev2(2)](https://man7.org/linux/man-pages/man2/pwritev2.2.html).
 pub fn pwritev2(task: &mut CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos_l: i64, _pos_h: u64, flags: Flags) -> SysResult {
-    let known = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND;
-    let how = how(flags.0, known)?;
-    if flags.0 & RWF_APPEND != 0 && flags.0 & RWF_NOAPPEND != 0 {
-        return Err(Errno::EINVAL.into());
-    }
     if pos_l == -1 {
         let file = for_writing(task, fd)?;
-        return write_vector(task, &file, iov, iovcnt, Position::Current, how);
+        return write_vector(task, &file, iov, iovcnt, Position::Current, flags.0);
     }
-    write_at(task, fd, iov, iovcnt, pos_l, how)
+    write_at(task, fd, iov, iovcnt, pos_l, flags.0)
 }
 
 /// `EOPNOTSUPP` for flags that this kernel does not know (kiocb_set_rw_flags).
@@ -133,28 +132,31 @@ fn how(flags: u32, known: u32) -> Result<How> {
     if flags & !known != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
+    if flags & RWF_APPEND != 0 && flags & RWF_NOAPPEND != 0 {
+        return Err(Errno::EINVAL);
+    }
     let append = if flags & RWF_APPEND != 0 { Some(true) } else { (flags & RWF_NOAPPEND != 0).then_some(false) };
     Ok(How { nonblocking: flags & RWF_NOWAIT != 0, append, sync: flags & (RWF_DSYNC | RWF_SYNC) != 0 })
 }
 
-fn read_at(task: &CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos: i64, how: How) -> SysResult {
+fn read_at(task: &CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos: i64, flags: u32) -> SysResult {
     if pos < 0 {
         return Err(Errno::EINVAL.into());
     }
     let file = task.file(fd)?;
     let at = position(&file, pos)?;
     file.require_readable()?;
-    read_vector(task, &file, iov, iovcnt, at, how)
+    read_vector(task, &file, iov, iovcnt, at, flags)
 }
 
-fn write_at(task: &CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos: i64, how: How) -> SysResult {
+fn write_at(task: &CurrentTask, fd: i32, iov: UserAddr, iovcnt: u64, pos: i64, flags: u32) -> SysResult {
     if pos < 0 {
         return Err(Errno::EINVAL.into());
     }
     let file = task.file(fd)?;
     let at = position(&file, pos)?;
     file.require_writable()?;
-    write_vector(task, &file, iov, iovcnt, at, how)
+    write_vector(task, &file, iov, iovcnt, at, flags)
 }
 
 fn import(task: &CurrentTask, iov: UserAddr, iovcnt: u64, at: Position) -> Result<Vec<IoVec>> {
@@ -165,20 +167,22 @@ fn import(task: &CurrentTask, iov: UserAddr, iovcnt: u64, at: Position) -> Resul
     Ok(vector)
 }
 
-fn read_vector(task: &CurrentTask, file: &FileDescription, iov: UserAddr, iovcnt: u64, at: Position, how: How) -> SysResult {
+/// With nothing to read the flags are not looked at.
+fn read_vector(task: &CurrentTask, file: &FileDescription, iov: UserAddr, iovcnt: u64, at: Position, flags: u32) -> SysResult {
     let vector = import(task, iov, iovcnt, at)?;
     if IoVec::total(&vector) == 0 {
         return Ok(0);
     }
-    transfer::read(task, file, &vector, at, how)
+    transfer::read(task, file, &vector, at, how(flags, RWF_HIPRI | RWF_NOWAIT)?)
 }
 
-fn write_vector(task: &CurrentTask, file: &FileDescription, iov: UserAddr, iovcnt: u64, at: Position, how: How) -> SysResult {
+fn write_vector(task: &CurrentTask, file: &FileDescription, iov: UserAddr, iovcnt: u64, at: Position, flags: u32) -> SysResult {
     let vector = import(task, iov, iovcnt, at)?;
     if IoVec::total(&vector) == 0 {
         return Ok(0);
     }
-    transfer::write(task, file, &vector, at, how)
+    let known = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND;
+    transfer::write(task, file, &vector, at, how(flags, known)?)
 }
 
 const SEEK_SET: u32 = 0;

@@ -355,6 +355,7 @@ fn record_locks_conflict_wait_and_deadlock() {
             assert_eq!((other.int(test + 24), other.word(test + 8)), (task.pid(), 0));
             to_main.send(()).unwrap();
             other.ok(nr::FCNTL, &[fd, 7, asked]);
+            other.ok(nr::CLOSE, &[fd]);
         });
         from_other.recv().unwrap();
         std::thread::sleep(Duration::from_millis(30));

@@ -2,7 +2,7 @@
 
 use sentry_abi::{Errno, Result, UserAddr};
 use sentry_kernel::{CurrentTask, Stop, SysResult};
-use sentry_mm::IoVec;
+use sentry_mm::{IoVec, MAX_RW_COUNT};
 use sentry_net::{Control, MsgFlags, Received, Socket, SocketKind};
 use sentry_vfs::FileDescription;
 
@@ -33,7 +33,7 @@ pub fn recvfrom(
     src_addr: UserAddr,
     addrlen: UserAddr,
 ) -> SysResult {
-    let vector = [task.mm().single_iovec(buf, len)?];
+    let vector = [task.mm().single_iovec(buf, len.min(MAX_RW_COUNT))?];
     let (file, socket) = find(task, sockfd)?;
     let message = receive(task, &file, socket.as_ref(), &vector, MsgFlags::from_bits_retain(flags.0))?;
     if !src_addr.is_null() {

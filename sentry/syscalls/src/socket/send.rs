@@ -2,7 +2,7 @@
 
 use sentry_abi::{Errno, Result, UserAddr};
 use sentry_kernel::{CurrentTask, Stop, SysResult};
-use sentry_mm::IoVec;
+use sentry_mm::{IoVec, MAX_RW_COUNT};
 use sentry_net::{Control, FsNames, MsgFlags, Outgoing, Socket, SocketKind};
 use sentry_vfs::FileDescription;
 
@@ -16,7 +16,7 @@ const MESSAGE_MAX: u64 = 1 << 20;
 
 /// [sendto(2)](https://man7.org/linux/man-pages/man2/sendto.2.html).
 pub fn sendto(task: &mut CurrentTask, sockfd: i32, buf: UserAddr, len: u64, flags: Flags, dest_addr: UserAddr, addrlen: i32) -> SysResult {
-    let vector = [task.mm().single_iovec(buf, len)?];
+    let vector = [task.mm().single_iovec(buf, len.min(MAX_RW_COUNT))?];
     let (file, socket) = find(task, sockfd)?;
     let name = if dest_addr.is_null() { None } else { Some(address::read(task, dest_addr, addrlen)?) };
     let flags = MsgFlags::from_bits_retain(flags.0);
