@@ -108,10 +108,9 @@ impl Drop for Sandbox {
         }
         // The sentry takes all stubs along.
         let children = [Some(&self.sentry), self.gofer.as_ref(), self.netstack.as_ref()];
-        for child in children.into_iter().flatten() {
-            child.kill();
-            child.reap();
-        }
+        // All first, so that they die at the same time.
+        children.into_iter().flatten().for_each(Child::kill);
+        children.into_iter().flatten().for_each(Child::reap);
     }
 }
 

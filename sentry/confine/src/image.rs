@@ -2,9 +2,9 @@
 
 use std::ffi::CString;
 use std::fs::{File, Permissions};
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 
 use crate::sys;
 
@@ -16,7 +16,8 @@ const F_SEAL_EXEC: i32 = 0x20;
 pub struct Image(OwnedFd);
 
 impl Image {
-    /// Copies the running binary.
+    /// Copies the running binary, as far as exec looks at it: symbols and debug information follow what is loaded, and each sandbox would
+    /// pay for them in memory and time.
     pub fn of_self() -> io::Result<Self> {
         let mut source = File::open("/proc/self/exe")?;
         let memfd = match sys::memfd(c"runsc", libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | MFD_EXEC) {
@@ -25,7 +26,8 @@ impl Image {
             other => other?,
         };
         let mut file = File::from(memfd);
-        io::copy(&mut source, &mut file)?;
+        let loaded = loaded_size(&source)?;
+        io::copy(&mut io::Read::by_ref(&mut source).take(loaded), &mut file)?;
         // Before sealing: F_SEAL_EXEC freezes the mode.
         file.set_permissions(Permissions::from_mode(0o111))?;
         let memfd = OwnedFd::from(file);
@@ -51,18 +53,42 @@ impl AsFd for Image {
 
 /// Roles are executed where no dynamic loader exists; without this check the exec would fail with a bare ENOENT.
 pub fn require_static() -> io::Result<()> {
-    let mut file = File::open("/proc/self/exe")?;
-    let mut header = [0u8; 64];
-    file.read_exact(&mut header)?;
-    let field = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| header[at + i]));
-    let (offset, size, count) = (field(32), u16::from_le_bytes([header[54], header[55]]), u16::from_le_bytes([header[56], header[57]]));
-    for index in 0..u64::from(count) {
-        file.seek(io::SeekFrom::Start(offset.saturating_add(index * u64::from(size))))?;
-        let mut kind = [0u8; 4];
-        file.read_exact(&mut kind)?;
-        if u32::from_le_bytes(kind) == libc::PT_INTERP {
-            return Err(io::Error::other("this binary is linked dynamically; build it with `cargo xtask build`"));
-        }
+    let file = File::open("/proc/self/exe")?;
+    if segments(&file)?.iter().any(|segment| segment.kind == libc::PT_INTERP) {
+        return Err(io::Error::other("this binary is linked dynamically; build it with `cargo xtask build`"));
     }
     Ok(())
+}
+
+/// The file's length up to the end of its last loaded segment.
+fn loaded_size(file: &File) -> io::Result<u64> {
+    let loaded = segments(file)?.into_iter().filter(|segment| segment.kind == libc::PT_LOAD);
+    let end = loaded.map(|segment| segment.offset.saturating_add(segment.size)).max();
+    end.ok_or_else(|| io::Error::other("this binary has no loaded segment"))
+}
+
+/// What a program header says of the file.
+struct Segment {
+    kind: u32,
+    offset: u64,
+    size: u64,
+}
+
+fn segments(file: &File) -> io::Result<Vec<Segment>> {
+    let mut header = [0u8; 64];
+    file.read_exact_at(&mut header, 0)?;
+    let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let (offset, size, count) = (long(&header, 32), usize::from(half(54)), usize::from(half(56)));
+    if size < 56 {
+        return Err(io::Error::other("this binary's program headers are too short"));
+    }
+    let mut table = vec![0u8; size * count];
+    file.read_exact_at(&mut table, offset)?;
+    let kind = |entry: &[u8]| u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+    Ok(table.chunks_exact(size).map(|entry| Segment { kind: kind(entry), offset: long(entry, 8), size: long(entry, 32) }).collect())
+}
+
+/// Eight bytes of an ELF structure that is long enough.
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[at + i]))
 }
