@@ -15,6 +15,10 @@ use sentry_abi::{Result, UserAddr};
 /// Guest memory and the host's futex queues, as the dying or calling thread reaches them.
 pub trait FutexMemory {
     fn read_u64(&mut self, at: UserAddr) -> Result<u64>;
+    /// Three in a row; one access to guest memory instead of three where the implementation can.
+    fn read_u64s(&mut self, at: UserAddr) -> Result<[u64; 3]> {
+        Ok([self.read_u64(at)?, self.read_u64(at.offset(8)?)?, self.read_u64(at.offset(16)?)?])
+    }
     fn read_u32(&mut self, at: UserAddr) -> Result<u32>;
     /// Stores `new` if the word is still `old`; otherwise says what it is. As atomic as the platform can.
     fn replace_u32(&mut self, at: UserAddr, old: u32, new: u32) -> Result<std::result::Result<(), u32>>;

@@ -21,8 +21,11 @@ struct Entry {
 
 impl Entry {
     fn fetch(memory: &mut impl FutexMemory, at: UserAddr) -> Result<Entry> {
-        let raw = memory.read_u64(at)?;
-        Ok(Entry { at: raw & !PI, pi: raw & PI != 0 })
+        memory.read_u64(at).map(Entry::new)
+    }
+
+    fn new(raw: u64) -> Entry {
+        Entry { at: raw & !PI, pi: raw & PI != 0 }
     }
 }
 
@@ -40,9 +43,8 @@ pub fn walk_robust_list(head: UserAddr, tid: u32, memory: &mut impl FutexMemory)
 }
 
 fn walk(head: UserAddr, tid: u32, memory: &mut impl FutexMemory) -> Result<()> {
-    let mut entry = Entry::fetch(memory, head)?;
-    let offset = memory.read_u64(head.offset(8)?)?;
-    let pending = Entry::fetch(memory, head.offset(16)?)?;
+    let [first, offset, pending] = memory.read_u64s(head)?;
+    let (mut entry, pending) = (Entry::new(first), Entry::new(pending));
     let mut walked = Ok(());
     for _ in 0..LIMIT {
         if entry.at == head.0 {

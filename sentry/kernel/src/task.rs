@@ -8,6 +8,7 @@ mod exit;
 mod robust;
 mod run;
 mod stop;
+mod threads;
 mod wait;
 
 pub use block::BlockError;
@@ -16,7 +17,7 @@ pub use current::{CurrentTask, RestartBlock};
 pub use exec::ExecRequest;
 pub use robust::TaskFutexes;
 pub use run::current_ids;
-pub(crate) use run::spawn;
+pub(crate) use threads::spawn;
 pub use wait::{Change, WaitEvent, WaitOptions, WaitTarget};
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};

@@ -113,7 +113,7 @@ impl CurrentTask {
         if flags & flag::VM == 0 || flags & flag::VFORK != 0 {
             current.alt_stack = self.alt_stack;
         }
-        if let Err(error) = super::run::spawn(current) {
+        if let Err(error) = super::spawn(current) {
             tracing::warn!(%error, "no thread for a new task");
             task.abandon();
             return Err(Errno::EAGAIN.into());

@@ -20,6 +20,10 @@ impl FutexMemory for TaskFutexes<'_> {
         self.task.mm.read_obj(at)
     }
 
+    fn read_u64s(&mut self, at: UserAddr) -> Result<[u64; 3]> {
+        self.task.mm.read_obj(at)
+    }
+
     fn read_u32(&mut self, at: UserAddr) -> Result<u32> {
         self.task.mm.read_obj(at)
     }

@@ -12,15 +12,6 @@ use super::current::{Ended, Native};
 use super::{CurrentTask, Restart, RunState, Stop, SysResult, Task};
 use crate::thread_group::ExitStatus;
 
-/// Stack of a task's sentry thread. Nothing recurses on guest input.
-const STACK_SIZE: usize = 512 * 1024;
-
-/// Starts a thread of the sentry that runs this task to its end.
-pub(crate) fn spawn(current: CurrentTask) -> std::io::Result<()> {
-    let name = format!("task-{}", current.task.tid());
-    std::thread::Builder::new().name(name).stack_size(STACK_SIZE).spawn(move || current.run()).map(drop)
-}
-
 thread_local! {
     /// The task of this sentry thread, for what is asked without a caller at hand (/proc/self).
     static CURRENT: Cell<Option<Arc<Task>>> = const { Cell::new(None) };
