@@ -70,6 +70,8 @@ impl SentryBoot {
 pub struct SentryFds {
     /// The guest's standard input, output and error, when it has no terminal of its own.
     pub stdio: Vec<i32>,
+    /// What /proc/self/fd calls each of them where runsc runs; empty when that says nothing outside.
+    pub stdio_names: Vec<Vec<u8>>,
     /// With [`Process::terminal`]: the host's side, in raw mode, whose bytes are those of keyboard and screen.
     pub terminal: Option<i32>,
     /// Channels of the one gofer, for a [`sentry_ipc::ChannelPool`].

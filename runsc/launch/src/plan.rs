@@ -1,7 +1,8 @@
 //! What is to run, and how the processes are started from it.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use runsc_control::{
@@ -115,7 +116,10 @@ impl Plan {
         let mut fds = FdList::new(null, &self.log);
         let mut numbers = SentryFds::default();
         match &self.console {
-            Console::Stdio(stdio) => numbers.stdio = stdio.iter().map(|fd| fds.add(fd)).collect(),
+            Console::Stdio(stdio) => {
+                numbers.stdio = stdio.iter().map(|fd| fds.add(fd)).collect();
+                numbers.stdio_names = stdio.iter().map(path_of).collect();
+            }
             Console::Terminal(terminal) => numbers.terminal = Some(fds.add(terminal)),
         }
         numbers.gofer = sockets.gofer.iter().map(|(ours, _)| fds.add(ours)).collect();
@@ -246,4 +250,10 @@ impl<'a> FdList<'a> {
     fn with_boot(self, boot: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
         self.head.into_iter().chain([boot.as_fd()]).chain(self.own).collect()
     }
+}
+
+/// The path of an open file or terminal, for the guest's /proc/self/fd; empty for pipes, sockets and the like, which are numbered inside.
+fn path_of(fd: &OwnedFd) -> Vec<u8> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map(|path| path.into_os_string().into_vec());
+    link.ok().filter(|path| path.starts_with(b"/") && path.len() < 4096).unwrap_or_default()
 }

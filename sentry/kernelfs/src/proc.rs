@@ -1,6 +1,7 @@
 //! proc(5).
 
 mod fd;
+mod memory;
 mod process;
 mod root;
 mod status;

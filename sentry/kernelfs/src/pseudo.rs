@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sentry_abi::{Errno, FileKind, Mode, Result, Timespec};
+use sentry_auth::Credentials;
 use sentry_sync::{Level, Mutex};
-use sentry_vfs::{Attr, AttrChange, Caller, DirEntry, FileOps, Inode, InodeState, OpenHow, Path, Seek};
+use sentry_vfs::{Attr, AttrChange, Caller, DirEntry, FileOps, Inode, InodeState, NewNode, OpenHow, Path, Seek};
 
 /// Whom a pseudo file belongs to, computed each time.
 pub type OwnerFn = Arc<dyn Fn() -> (u32, u32) + Send + Sync>;
@@ -25,7 +26,7 @@ impl Common {
         Common { device, ino, mode: Mode(mode), owner, state: InodeState::default() }
     }
 
-    fn attr(&self, kind: FileKind, nlink: u32) -> Attr {
+    pub fn attr(&self, kind: FileKind, nlink: u32) -> Attr {
         let now = sentry_time::ClockId::Realtime.now();
         let (uid, gid) = self.owner.as_ref().map_or((0, 0), |f| f());
         let times = Timespec::new(now.sec, now.nsec);
@@ -43,7 +44,7 @@ impl Common {
 }
 
 /// proc and sysfs take chmod and chown of nothing.
-fn refuse_change(change: &AttrChange) -> Result<()> {
+pub fn refuse_change(change: &AttrChange) -> Result<()> {
     let harmless = change.uid.is_none() && change.gid.is_none() && change.mode.is_none();
     if harmless { Ok(()) } else { Err(Errno::EPERM) }
 }
@@ -56,6 +57,10 @@ pub trait Children: Send + Sync + 'static {
     /// Do the children stay what they are?
     fn fixed(&self) -> bool {
         false
+    }
+    /// What making a name says. In proc a name that is not there is not a place for a new one either.
+    fn refusal(&self) -> Errno {
+        Errno::ENOENT
     }
     /// For directories of something that can vanish: is it still there?
     fn alive(&self) -> bool {
@@ -112,6 +117,14 @@ impl Inode for Directory {
 
     fn still_valid(&self, _: &[u8], child: &Arc<dyn Inode>) -> bool {
         self.children.fixed() || child.as_any().downcast_ref::<Directory>().is_some_and(Directory::alive)
+    }
+
+    fn create(&self, _: &[u8], _: &NewNode) -> Result<Arc<dyn Inode>> {
+        Err(self.children.refusal())
+    }
+
+    fn symlink(&self, _: &[u8], _: &[u8], _: u32, _: u32) -> Result<Arc<dyn Inode>> {
+        Err(self.children.refusal())
     }
 
     fn open(self: Arc<Self>, _: &OpenHow, _: &dyn Caller) -> Result<Arc<dyn FileOps>> {
@@ -247,12 +260,15 @@ impl FileOps for OpenText {
     }
 }
 
+/// Finds the object of a link for somebody with these rights.
+pub type ObjectFn = Arc<dyn Fn(&Arc<Credentials>) -> Result<Path> + Send + Sync>;
+
 /// Where a link leads.
 pub enum Target {
     /// To a name.
     Name(Arc<dyn Fn() -> Result<Vec<u8>> + Send + Sync>),
     /// To an object.
-    Object(Arc<dyn Fn() -> Result<Path> + Send + Sync>),
+    Object(ObjectFn),
 }
 
 pub struct Link {
@@ -298,10 +314,10 @@ impl Inode for Link {
         }
     }
 
-    fn magic_target(&self) -> Option<Result<Path>> {
+    fn magic_target(&self, who: &Arc<Credentials>) -> Option<Result<Path>> {
         match &self.target {
             Target::Name(_) => None,
-            Target::Object(f) => Some(f()),
+            Target::Object(f) => Some(f(who)),
         }
     }
 
@@ -311,26 +327,33 @@ impl Inode for Link {
 }
 
 /// A directory whose entries are given once.
-pub struct FixedChildren(Vec<(&'static str, Arc<dyn Inode>)>);
+pub struct FixedChildren {
+    entries: Vec<(&'static str, Arc<dyn Inode>)>,
+    refusal: Errno,
+}
 
 impl FixedChildren {
-    pub fn new(entries: Vec<(&'static str, Arc<dyn Inode>)>) -> Arc<FixedChildren> {
-        Arc::new(FixedChildren(entries))
+    pub fn new(entries: Vec<(&'static str, Arc<dyn Inode>)>, refusal: Errno) -> Arc<FixedChildren> {
+        Arc::new(FixedChildren { entries, refusal })
     }
 }
 
 impl Children for FixedChildren {
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        let found = self.0.iter().find(|(n, _)| n.as_bytes() == name);
+        let found = self.entries.iter().find(|(n, _)| n.as_bytes() == name);
         found.map(|(_, inode)| inode.clone()).ok_or(Errno::ENOENT)
     }
 
     fn list(&self, _: &dyn Caller) -> Vec<(Vec<u8>, FileKind, u64)> {
-        self.0.iter().map(|(n, inode)| (n.as_bytes().to_vec(), inode.kind(), inode.attr().map_or(1, |a| a.ino))).collect()
+        self.entries.iter().map(|(n, inode)| (n.as_bytes().to_vec(), inode.kind(), inode.attr().map_or(1, |a| a.ino))).collect()
     }
 
     fn fixed(&self) -> bool {
         true
+    }
+
+    fn refusal(&self) -> Errno {
+        self.refusal
     }
 }
 
@@ -338,11 +361,17 @@ impl Children for FixedChildren {
 pub struct Builder {
     pub device: u64,
     next: u64,
+    refusal: Errno,
 }
 
 impl Builder {
     pub fn new(device: u64, first: u64) -> Builder {
-        Builder { device, next: first }
+        Builder { device, next: first, refusal: Errno::ENOENT }
+    }
+
+    /// What making a name in the directories made from now on says.
+    pub fn refusing(self, refusal: Errno) -> Builder {
+        Builder { refusal, ..self }
     }
 
     fn common(&mut self, mode: u16) -> Common {
@@ -351,7 +380,7 @@ impl Builder {
     }
 
     pub fn directory(&mut self, entries: Vec<(&'static str, Arc<dyn Inode>)>) -> Arc<dyn Inode> {
-        Directory::new(self.common(0o555), FixedChildren::new(entries))
+        Directory::new(self.common(0o555), FixedChildren::new(entries, self.refusal))
     }
 
     /// A text that reads the same for everybody.

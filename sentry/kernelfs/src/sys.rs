@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sentry_abi::Result;
+use sentry_abi::{Errno, Result};
 use sentry_abi::stat::StatFs;
 use sentry_vfs::{FileSystem, Inode};
 
@@ -29,7 +29,7 @@ const CPU_NAMES: [&str; MAX_CPUS as usize] = {
 
 impl SysFs {
     pub fn new(device: u64, cpus: u32) -> Arc<SysFs> {
-        let mut b = Builder::new(device, 1);
+        let mut b = Builder::new(device, 1).refusing(Errno::EPERM);
         let list = || format!("{}\n", super::proc::cpu_list(cpus.max(1)));
         let mut cpu: Vec<(&'static str, Arc<dyn Inode>)> = Vec::new();
         for name in CPU_NAMES.iter().take(cpus.min(MAX_CPUS) as usize) {

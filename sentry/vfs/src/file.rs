@@ -40,6 +40,11 @@ pub trait FileOps: Send + Sync + 'static {
         Seek::Stream
     }
 
+    /// A stream on which lseek(2) succeeds and does nothing: anonymous files such as an eventfd (noop_llseek).
+    fn ignores_lseek(&self) -> bool {
+        false
+    }
+
     /// Reads at most `dst.len()` bytes; 0 at the end.
     fn read(&self, caller: &dyn Caller, offset: u64, dst: &mut [u8]) -> Result<usize> {
         let _ = (caller, offset, dst);

@@ -11,7 +11,7 @@ use sentry_sync::{Level, Mutex};
 use crate::attr::Attr;
 use crate::file::{FileOps, Seek};
 use crate::path::Path;
-use crate::watch::{event, notify};
+use crate::watch::{event, notify, notify_last_close};
 
 bitflags! {
     /// The part of open(2)'s flags that fcntl(F_SETFL) can change.
@@ -55,6 +55,7 @@ impl FileDescription {
         status: StatusFlags,
         open_flags: u32,
     ) -> Arc<FileDescription> {
+        path.inode().state().opened();
         Arc::new(FileDescription {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             ops,
@@ -154,6 +155,9 @@ impl Drop for FileDescription {
         if !self.path_only {
             self.path.inode().state().locks.release_description(self.id);
             notify(&self.path, if self.writable { event::CLOSE_WRITE } else { event::CLOSE_NOWRITE });
+            if self.path.inode().state().closed() {
+                notify_last_close(&self.path);
+            }
         }
     }
 }

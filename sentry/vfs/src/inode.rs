@@ -1,9 +1,11 @@
 //! What a file system implements for each of its files.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use sentry_abi::{Errno, FileKind, Mode, Result};
+use sentry_auth::Credentials;
 use sentry_sync::{Level, Mutex};
 
 use crate::attr::{Attr, AttrChange};
@@ -46,6 +48,8 @@ pub enum RenameMode {
 pub struct InodeState {
     pub locks: FileLocks,
     pub watches: Watches,
+    /// Open descriptions of it (O_PATH left out).
+    opens: AtomicU32,
     /// The pipe of an opened FIFO, the socket bound to a name: whatever the object's own crate puts there.
     pub attached: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
     /// Set once by a crate that needs per-inode data and owns neither the file system nor `attached`.
@@ -57,9 +61,25 @@ impl Default for InodeState {
         InodeState {
             locks: FileLocks::default(),
             watches: Watches::default(),
+            opens: AtomicU32::new(0),
             attached: Mutex::new(Level::InodeState, None),
             extension: OnceLock::new(),
         }
+    }
+}
+
+impl InodeState {
+    pub fn is_open(&self) -> bool {
+        self.opens.load(Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn opened(&self) {
+        self.opens.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Was it the last one?
+    pub(crate) fn closed(&self) -> bool {
+        self.opens.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
 
@@ -143,8 +163,9 @@ pub trait Inode: Send + Sync + 'static {
         Err(Errno::EINVAL)
     }
 
-    /// A link that leads to an object rather than to a name (/proc/self/fd/3, /proc/self/exe).
-    fn magic_target(&self) -> Option<Result<Path>> {
+    /// A link that leads to an object rather than to a name (/proc/self/fd/3, /proc/self/exe), for somebody with these rights. `EACCES`.
+    fn magic_target(&self, who: &Arc<Credentials>) -> Option<Result<Path>> {
+        let _ = who;
         None
     }
 

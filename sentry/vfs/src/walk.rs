@@ -175,7 +175,7 @@ impl<'a> Walker<'a> {
         if self.links > MAX_LINKS || self.walk.contains(Walk::NO_SYMLINKS) {
             return Err(Errno::ELOOP);
         }
-        if let Some(target) = link.inode().magic_target() {
+        if let Some(target) = link.inode().magic_target(&self.cx.credentials) {
             if self.walk.contains(Walk::NO_MAGICLINKS) {
                 return Err(Errno::ELOOP);
             }

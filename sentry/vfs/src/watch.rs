@@ -1,5 +1,6 @@
 //! Who watches an inode (inotify(7)). The file operations tell; `anonfs`'s inotify listens.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use sentry_abi::FileKind;
@@ -35,6 +36,24 @@ pub fn notify(path: &Path, mask: u32) {
         if !watches.is_empty() {
             watches.notify(&WatchEvent { mask: mask | isdir, name: Some(&path.dentry.name()), cookie: 0 });
         }
+    }
+}
+
+/// Ties the two halves of a rename together; never 0.
+pub(crate) fn next_cookie() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
+}
+
+/// The last description of the file at `path` is gone. If its last name went before, the file ends only now.
+pub(crate) fn notify_last_close(path: &Path) {
+    let inode = path.inode();
+    if !path.dentry.is_deleted() || inode.state().watches.is_empty() {
+        return;
+    }
+    // A directory that has vanished may have no attributes any more.
+    if inode.attr().map_or(true, |attr| attr.nlink == 0 || attr.kind == FileKind::Directory) {
+        inode.state().watches.notify(&WatchEvent { mask: event::DELETE_SELF, name: None, cookie: 0 });
     }
 }
 

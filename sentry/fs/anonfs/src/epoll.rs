@@ -421,6 +421,10 @@ impl FileOps for Epoll {
         self
     }
 
+    fn ignores_lseek(&self) -> bool {
+        true
+    }
+
     fn ready(&self, want: Events, waiter: Option<&Waiter>) -> Events {
         if let Some(waiter) = waiter {
             self.shared.queue.add(waiter);

@@ -239,6 +239,10 @@ impl FileOps for Inotify {
         self
     }
 
+    fn ignores_lseek(&self) -> bool {
+        true
+    }
+
     fn read(&self, _: &dyn Caller, _: u64, dst: &mut [u8]) -> Result<usize> {
         let mut state = self.shared.state.lock();
         let mut done = 0;

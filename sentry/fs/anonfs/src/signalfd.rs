@@ -48,6 +48,10 @@ impl FileOps for SignalFd {
         self
     }
 
+    fn ignores_lseek(&self) -> bool {
+        true
+    }
+
     fn read(&self, _: &dyn Caller, _: u64, dst: &mut [u8]) -> Result<usize> {
         if dst.len() < SIGNALFD_INFO_SIZE {
             return Err(Errno::EINVAL);

@@ -160,6 +160,10 @@ impl FileOps for TimerFd {
         self
     }
 
+    fn ignores_lseek(&self) -> bool {
+        true
+    }
+
     fn read(&self, _: &dyn Caller, _: u64, dst: &mut [u8]) -> Result<usize> {
         let dst = dst.get_mut(..8).ok_or(Errno::EINVAL)?;
         let mut state = self.state.lock();

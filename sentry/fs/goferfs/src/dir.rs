@@ -110,7 +110,7 @@ impl GoferInode {
         let Some(entry) = listing.find(name) else { return Ok(Recalled::IsNot) };
         let Some(attr) = entry.attr else { return Ok(Recalled::Unknown) };
         let place = self.place(name)?;
-        let inode = self.shared.intern_origin(Origin { node: None, place: Some(place) }, attr, entry.target.clone())?;
+        let inode = self.shared.intern_origin(Origin::new(None, Some(place)), attr, entry.target.clone())?;
         self.note(name, Some(&inode), generation);
         Ok(Recalled::Is(inode))
     }
@@ -279,7 +279,7 @@ impl GoferInode {
     pub(crate) fn linked(&self, name: &[u8], target: &Arc<GoferInode>) {
         // The newest name is the likeliest to stay.
         if let Ok(place) = self.place(name) {
-            let old = std::mem::replace(&mut *target.origin.lock(), Origin { node: None, place: Some(place) });
+            let old = target.origin.lock().renew(Origin::new(None, Some(place)));
             drop(old);
         }
         self.changed(name, Some(target));
@@ -346,10 +346,7 @@ impl GoferInode {
     fn moved(&self, from: (&GoferInode, &[u8]), to: (&GoferInode, &[u8])) {
         self.attr_is_stale();
         let Ok(place) = to.0.place(to.1) else { return };
-        let old = {
-            let mut origin = self.origin.lock();
-            if origin.place.as_ref().is_some_and(|place| place.is(from.0, from.1)) { origin.place.replace(place) } else { None }
-        };
+        let old = self.origin.lock().rename(from, place);
         drop(old);
     }
 

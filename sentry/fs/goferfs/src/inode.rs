@@ -32,12 +32,62 @@ impl Place {
     }
 }
 
+/// Most names of one file that are remembered.
+const MAX_PLACES: usize = 1024;
+
 /// How the gofer knows the file. Without a node, the place says how to get one; without both, the file waits for somebody to find it by another
 /// of its names.
-#[derive(Clone)]
 pub(crate) struct Origin {
     pub node: Option<Arc<Node>>,
     pub place: Option<Place>,
+    /// Its other names, for when this one is lost: whoever has found the file by one of them does not look it up again.
+    others: Vec<Place>,
+}
+
+impl Origin {
+    pub fn new(node: Option<Arc<Node>>, place: Option<Place>) -> Origin {
+        Origin { node, place, others: Vec::new() }
+    }
+
+    /// A newer way to the file; the older name is kept in reserve. Returns what is no longer needed, to be dropped without the lock.
+    #[must_use]
+    pub fn renew(&mut self, new: Origin) -> (Option<Arc<Node>>, Option<Place>) {
+        let node = std::mem::replace(&mut self.node, new.node);
+        let Some(place) = new.place else { return (node, None) };
+        let mut unneeded = self.take_other(&place);
+        if let Some(before) = self.place.replace(place.clone()) {
+            if before.is(&place.parent, place.name.as_bytes()) || self.others.len() >= MAX_PLACES {
+                unneeded = Some(before);
+            } else {
+                self.others.push(before);
+            }
+        }
+        (node, unneeded)
+    }
+
+    fn take_other(&mut self, place: &Place) -> Option<Place> {
+        let index = self.others.iter().position(|other| other.is(&place.parent, place.name.as_bytes()))?;
+        Some(self.others.swap_remove(index))
+    }
+
+    /// This name is gone; another takes its place, if one is known.
+    #[must_use]
+    fn lose(&mut self, parent: &GoferInode, name: &[u8]) -> (Option<Arc<Node>>, Option<Place>) {
+        if self.place.as_ref().is_some_and(|place| place.is(parent, name)) {
+            let next = self.others.pop();
+            return (self.node.take(), std::mem::replace(&mut self.place, next));
+        }
+        let index = self.others.iter().position(|other| other.is(parent, name));
+        (None, index.map(|index| self.others.swap_remove(index)))
+    }
+
+    /// The file has another name now.
+    #[must_use]
+    pub fn rename(&mut self, from: (&GoferInode, &[u8]), to: Place) -> Option<Place> {
+        let all = self.place.iter_mut().chain(&mut self.others);
+        let place = all.into_iter().find(|place| place.is(from.0, from.1))?;
+        Some(std::mem::replace(place, to))
+    }
 }
 
 struct Known {
@@ -73,7 +123,7 @@ impl Shared {
         found: Option<(Place, Option<Target>)>,
     ) -> Result<Arc<GoferInode>> {
         let (place, target) = found.unzip();
-        self.intern_origin(Origin { node: Some(Arc::new(node)), place }, attr, target.flatten())
+        self.intern_origin(Origin::new(Some(Arc::new(node)), place), attr, target.flatten())
     }
 
     /// The same for one of which only the name is known.
@@ -81,7 +131,10 @@ impl Shared {
         let kind = FileKind::from_mode(attr.mode).ok_or(Errno::EIO)?;
         let id = HostId::from(&attr);
         let at = Instant::now();
-        let make = || GoferInode::new(self, id, kind, target.clone(), origin.clone(), Known { attr, at, stale: false });
+        let make = || {
+            let first = Origin::new(origin.node.clone(), origin.place.clone());
+            GoferInode::new(self, id, kind, target.clone(), first, Known { attr, at, stale: false })
+        };
         let (inode, entry) = self.table.get_or_insert(id, make);
         if entry == Entry::Old {
             if inode.kind != kind {
@@ -115,7 +168,7 @@ impl GoferInode {
     fn found_again(&self, new: Origin, attr: proto::Attr, at: Instant) {
         let old = {
             let mut origin = self.origin.lock();
-            if new.node.is_some() || origin.node.is_none() { Some(std::mem::replace(&mut *origin, new)) } else { None }
+            if new.node.is_some() || origin.node.is_none() { Some(origin.renew(new)) } else { None }
         };
         drop(old);
         self.learn(attr, at);
@@ -147,16 +200,25 @@ impl GoferInode {
     }
 
     fn node_and_file(&self, open: Option<Access>) -> Result<(Arc<Node>, Option<OwnedFd>)> {
-        let Origin { node, place } = self.origin.lock().clone();
-        if let Some(node) = node {
-            return Ok((node, None));
+        loop {
+            let (node, place) = {
+                let origin = self.origin.lock();
+                (origin.node.clone(), origin.place.clone())
+            };
+            if let Some(node) = node {
+                return Ok((node, None));
+            }
+            let place = place.ok_or(Errno::ESTALE)?;
+            let mut walked = self.shared.client.walk(&*place.parent.node()?, vec![place.name.clone()], open)?;
+            if let Some(found) = walked.found.pop().filter(|found| HostId::from(&found.attr) == self.id) {
+                let node = Arc::new(found.node);
+                self.origin.lock().node = Some(Arc::clone(&node));
+                return Ok((node, walked.file));
+            }
+            // Somebody else has taken the name; one less to try.
+            let lost = self.origin.lock().lose(&place.parent, place.name.as_bytes());
+            drop(lost);
         }
-        let place = place.ok_or(Errno::ESTALE)?;
-        let mut walked = self.shared.client.walk(&*place.parent.node()?, vec![place.name.clone()], open)?;
-        let found = walked.found.pop().filter(|found| HostId::from(&found.attr) == self.id).ok_or(Errno::ESTALE)?;
-        let node = Arc::new(found.node);
-        self.origin.lock().node = Some(Arc::clone(&node));
-        Ok((node, walked.file))
     }
 
     /// A new description, in one message also where only a name was known.
@@ -186,14 +248,7 @@ impl GoferInode {
         if last {
             self.shared.table.forget(self.id);
         }
-        let lost = {
-            let mut origin = self.origin.lock();
-            if origin.place.as_ref().is_some_and(|place| place.is(parent, name)) {
-                Some(std::mem::replace(&mut *origin, Origin { node: None, place: None }))
-            } else {
-                None
-            }
-        };
+        let lost = self.origin.lock().lose(parent, name);
         drop(lost);
     }
 

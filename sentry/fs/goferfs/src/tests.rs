@@ -361,3 +361,19 @@ fn the_hosts_usr_is_seen_as_it_is() {
     }
     eprintln!("{files} files, first pages {bytes} bytes, {:?}", began.elapsed());
 }
+
+#[test]
+fn a_file_that_loses_one_name_is_known_by_the_other() {
+    let rig = Rig::exclusive();
+    let root = rig.fs.root();
+    let file = root.create(b"a", &new_file()).expect("creates");
+    root.link(b"b", &file).expect("links");
+    assert!(Arc::ptr_eq(&rig.find("b").expect("finds"), &file));
+    root.unlink(b"b").expect("unlinks");
+    // Whoever holds the file by its first name does not look it up again.
+    let change = AttrChange { mode: Some(Mode(0o600)), ..AttrChange::default() };
+    file.set_attr(&change).expect("changes");
+    root.rename(b"a", &root, b"c", RenameMode::Replace).expect("renames");
+    file.set_attr(&change).expect("changes");
+    assert_eq!(file.attr().expect("attr").nlink, 1);
+}

@@ -112,8 +112,8 @@ impl HostInode {
             Channel::Pipe => format!("pipe:[{}]", self.key + 1).into_bytes(),
             Channel::Socket => format!("socket:[{}]", self.key + 1).into_bytes(),
             Channel::Terminal => b"/dev/console".to_vec(),
-            Channel::Plain => b"/dev/null".to_vec(),
-            Channel::Regular => format!("host:[{}]", self.key + 1).into_bytes(),
+            // Also for a regular file whose path is not known: the one path that is there for everybody.
+            Channel::Plain | Channel::Regular => b"/dev/null".to_vec(),
         }
     }
 

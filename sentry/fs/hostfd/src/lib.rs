@@ -100,17 +100,17 @@ impl HostFs {
     }
 
     /// Standard input, output and error. Descriptors that share one host description of a regular file share one open file here too, so that they
-    /// do not write over each other.
-    pub fn import_stdio(&self, fds: Vec<OwnedFd>) -> Result<Vec<Arc<FileDescription>>> {
+    /// do not write over each other. `names` are the host's paths of those that have one, else empty.
+    pub fn import_stdio(&self, fds: Vec<OwnedFd>, names: &[Vec<u8>]) -> Result<Vec<Arc<FileDescription>>> {
         let mut files: Vec<Arc<FileDescription>> = Vec::with_capacity(fds.len());
-        for fd in fds {
+        for (index, fd) in fds.into_iter().enumerate() {
             let twin = files
                 .iter()
                 .find(|file| as_host_file(file).is_some_and(|host| same_description(host.inode().fd().as_fd(), fd.as_fd())))
                 .cloned();
             files.push(match twin {
                 Some(file) => file,
-                None => self.import(fd, None)?,
+                None => self.import(fd, names.get(index).filter(|name| !name.is_empty()).cloned())?,
             });
         }
         Ok(files)

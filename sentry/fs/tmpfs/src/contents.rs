@@ -111,10 +111,16 @@ impl Contents {
             return Ok(0);
         }
         let size = self.memory.size();
-        let end = offset.checked_add(src.len() as u64).filter(|e| *e <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
-        let grows = end > size;
-        if state.seals & (seal::WRITE | seal::FUTURE_WRITE) != 0 || (grows && state.seals & seal::GROW != 0) {
+        let mut end = offset.checked_add(src.len() as u64).filter(|e| *e <= i64::MAX as u64).ok_or(Errno::EFBIG)?;
+        if state.seals & (seal::WRITE | seal::FUTURE_WRITE) != 0 {
             return Err(Errno::EPERM);
+        }
+        let mut src = src;
+        if end > size && state.seals & seal::GROW != 0 {
+            // Linux writes page by page and stops at the first whose part would be beyond the end.
+            let whole = (size / PAGE * PAGE).saturating_sub(offset);
+            src = usize::try_from(whole).ok().and_then(|n| src.get(..n)).filter(|part| !part.is_empty()).ok_or(Errno::EPERM)?;
+            end = offset + whole;
         }
         if offset.div_ceil(PAGE) > size.div_ceil(PAGE) {
             self.set_sparse(true);

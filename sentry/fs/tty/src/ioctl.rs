@@ -29,7 +29,10 @@ pub fn slave(terminal: &Arc<Terminal>, caller: &dyn Caller, command: u32, argume
         nr::TIOCNOTTY => job::give_up(terminal, caller),
         nr::TIOCGPGRP => job::get_group(terminal, caller, argument, End::Slave),
         nr::TIOCGSID => job::get_session(terminal, caller, argument, End::Slave),
-        nr::TIOCINQ => put_int(caller, argument, terminal.state.lock().discipline.readable_len()),
+        nr::TIOCINQ => {
+            let value = terminal.state.lock().discipline.readable_len();
+            put_int(caller, argument, value)
+        }
         nr::TCFLSH => {
             job::check(terminal, caller, Signal::SIGTTOU)?;
             flush(terminal, argument, End::Slave)
@@ -60,7 +63,10 @@ pub fn master(terminal: &Arc<Terminal>, caller: &dyn Caller, command: u32, argum
             terminal.state.lock().locked = locked;
             Ok(0)
         }
-        nr::TIOCGPTLCK => put_int(caller, argument, terminal.state.lock().locked as usize),
+        nr::TIOCGPTLCK => {
+            let value = terminal.state.lock().locked;
+            put_int(caller, argument, value as usize)
+        }
         nr::TIOCPKT => {
             let on = get_int(caller, argument)? != 0;
             let mut state = terminal.state.lock();
@@ -70,7 +76,10 @@ pub fn master(terminal: &Arc<Terminal>, caller: &dyn Caller, command: u32, argum
             state.packet_mode = on;
             Ok(0)
         }
-        nr::TIOCGPKT => put_int(caller, argument, terminal.state.lock().packet_mode as usize),
+        nr::TIOCGPKT => {
+            let value = terminal.state.lock().packet_mode;
+            put_int(caller, argument, value as usize)
+        }
         nr::TIOCGPTPEER => open_peer(terminal, caller, argument),
         nr::TIOCSIG => {
             let signal = Signal::new(argument).ok_or(Errno::EINVAL)?;
@@ -82,7 +91,10 @@ pub fn master(terminal: &Arc<Terminal>, caller: &dyn Caller, command: u32, argum
         }
         nr::TIOCGPGRP => job::get_group(terminal, caller, argument, End::Master),
         nr::TIOCGSID => job::get_session(terminal, caller, argument, End::Master),
-        nr::TIOCINQ => put_int(caller, argument, terminal.state.lock().discipline.output_len()),
+        nr::TIOCINQ => {
+            let value = terminal.state.lock().discipline.output_len();
+            put_int(caller, argument, value)
+        }
         nr::TCFLSH => flush(terminal, argument, End::Master),
         nr::TCXONC | nr::TCSBRK | nr::TCSBRKP | nr::TIOCSBRK | nr::TIOCCBRK => Ok(0),
         nr::TIOCSCTTY => Err(Errno::EPERM),
@@ -119,7 +131,10 @@ fn either(terminal: &Arc<Terminal>, caller: &dyn Caller, command: u32, argument:
             terminal.state.lock().exclusive = command == nr::TIOCEXCL && end == End::Slave;
             Ok(0)
         }
-        nr::TIOCGEXCL => put_int(caller, argument, terminal.state.lock().exclusive as usize),
+        nr::TIOCGEXCL => {
+            let value = terminal.state.lock().exclusive;
+            put_int(caller, argument, value as usize)
+        }
         nr::TIOCGDEV => put_int(caller, argument, make_dev(PTS_MAJOR, terminal.number()) as usize),
         nr::TIOCGETD => put_int(caller, argument, 0),
         nr::TIOCSETD => {

@@ -41,7 +41,10 @@ impl Children for Descriptors {
         // The mode shows what the descriptor may do.
         let mode = 0o100 | if file.readable { 0o400 } else { 0 } | if file.writable { 0o200 } else { 0 };
         let subject = self.0.clone();
-        let target = move || subject.task().and_then(|t| t.files().get(fd)).map(|f| f.path.clone()).map_err(|_| Errno::ENOENT);
+        let target = move |who: &_| {
+            subject.check_rights(who)?;
+            subject.task().and_then(|t| t.files().get(fd)).map(|f| f.path.clone()).map_err(|_| Errno::ENOENT)
+        };
         Ok(Link::new(self.0.common(FD_FIRST + fd as u64, mode), Target::Object(Arc::new(target))))
     }
 

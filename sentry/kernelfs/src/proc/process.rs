@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use sentry_abi::{Errno, FileKind, Result, UserAddr};
+use sentry_auth::Credentials;
 use sentry_kernel::{Kernel, Task, ThreadGroup};
 use sentry_vfs::{Caller, Inode, Path};
 
@@ -79,15 +80,23 @@ impl Subject {
     /// PTRACE_MODE_READ: may `caller` look into this process?
     pub fn check_access(&self, caller: &dyn Caller) -> Result<()> {
         let task = self.task()?;
-        let (mine, theirs) = (caller.credentials(), task.credentials());
-        let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == mine.fsuid);
-        let own = caller.pid() == task.pid();
-        if own || same && task.group.dumpable.load(Ordering::Relaxed) || mine.has(sentry_auth::Caps::SYS_PTRACE) {
-            Ok(())
-        } else {
-            Err(Errno::EACCES)
-        }
+        if caller.pid() == task.pid() { Ok(()) } else { check_rights(&task, &caller.credentials()) }
     }
+
+    /// The same where only the rights are known: a process is its own if it holds these very credentials.
+    pub fn check_rights(&self, who: &Arc<Credentials>) -> Result<()> {
+        let task = self.task()?;
+        let own = task.group.tasks().iter().any(|task| Arc::ptr_eq(&task.credentials(), who));
+        if own { Ok(()) } else { check_rights(&task, who) }
+    }
+}
+
+fn check_rights(task: &Task, mine: &Credentials) -> Result<()> {
+    let theirs = task.credentials();
+    let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == mine.fsuid);
+    let same_group = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|id| *id == mine.fsgid);
+    let open = same_user && same_group && task.group.dumpable.load(Ordering::Relaxed);
+    if open || mine.has(sentry_auth::Caps::SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
 }
 
 pub fn directory(kernel: &Arc<Kernel>, device: u64, group: &Arc<ThreadGroup>) -> Arc<dyn Inode> {
@@ -106,6 +115,8 @@ enum Row {
     Writable(u16, fn(&Subject, &dyn Caller) -> Result<Vec<u8>>, fn(&Subject, &dyn Caller, &[u8]) -> Result<()>),
     Object(fn(&Subject) -> Result<Path>),
     Directory(fn(&Subject) -> Arc<dyn Inode>),
+    /// The process's memory.
+    Memory,
     /// Only below /proc/pid, not below a thread.
     ProcessOnly(fn(&Subject) -> Arc<dyn Inode>),
 }
@@ -124,6 +135,7 @@ const TABLE: &[(&str, Row)] = &[
     ("io", Row::Text(0o400, io)),
     ("limits", Row::Text(0o444, status::limits)),
     ("maps", Row::Text(0o444, maps)),
+    ("mem", Row::Memory),
     ("mountinfo", Row::Text(0o444, |s, _| status::mountinfo(s))),
     ("mounts", Row::Text(0o444, |s, _| status::mounts(s))),
     ("net", Row::Directory(status::net)),
@@ -156,8 +168,9 @@ impl Entries {
             Row::Writable(mode, read, write) => text(s, index, *mode, *read, Some(*write)),
             Row::Object(target) => {
                 let (subject, target) = (s.clone(), *target);
-                Link::new(s.common(index, 0o777), Target::Object(Arc::new(move || target(&subject))))
+                Link::new(s.common(index, 0o777), Target::Object(Arc::new(move |who| subject.check_rights(who).and_then(|()| target(&subject)))))
             }
+            Row::Memory => super::memory::file(s, index),
             Row::Directory(make) | Row::ProcessOnly(make) => make(s),
         }
     }
@@ -192,7 +205,7 @@ impl Children for Entries {
         let rows = TABLE.iter().enumerate().filter(|(_, (_, row))| !(self.0.is_thread() && matches!(row, Row::ProcessOnly(_))));
         rows.map(|(index, (name, row))| {
             let kind = match row {
-                Row::Text(..) | Row::Writable(..) => FileKind::Regular,
+                Row::Text(..) | Row::Writable(..) | Row::Memory => FileKind::Regular,
                 Row::Object(_) => FileKind::Symlink,
                 Row::Directory(_) | Row::ProcessOnly(_) => FileKind::Directory,
             };

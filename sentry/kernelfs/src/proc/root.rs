@@ -21,7 +21,7 @@ pub fn make(kernel: &Arc<Kernel>, device: u64, facts: HostFacts) -> Arc<dyn Inod
     entries.push(("thread-self", b.link(|| current().map(|(pid, tid)| format!("{pid}/task/{tid}").into_bytes()))));
     entries.push(("mounts", b.link(|| Ok(b"self/mounts".to_vec()))));
     entries.push(("net", b.link(|| Ok(b"self/net".to_vec()))));
-    let children = Root { fixed: FixedChildren::new(entries), kernel: kernel.clone(), device };
+    let children = Root { fixed: FixedChildren::new(entries, Errno::ENOENT), kernel: kernel.clone(), device };
     Directory::new(Common::new(device, ROOT, 0o555, None), Arc::new(children))
 }
 

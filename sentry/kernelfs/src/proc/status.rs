@@ -79,7 +79,7 @@ pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let mut rest = String::new();
     let _ = writeln!(
         rest,
-        ") {letter} {} {} {} {} {} 0 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {start} {} {} {} {} {} {} 0 0 {} {} {} {} 0 0 0 {} 0 0 0 0 0 0 0 {} {} {} {} {} {} {} {}",
+        ") {letter} {} {} {} {} {} 0 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {start} {} {} {} {} {} {} 0 0 {} {} {} {} 0 0 0 {} 0 0 0 0 0 0 {} {} {} {} {} {} {} {}",
         n.parent,
         n.process_group,
         n.session,

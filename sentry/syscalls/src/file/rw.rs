@@ -199,6 +199,7 @@ pub fn lseek(task: &mut CurrentTask, fd: i32, offset: i64, whence: Flags) -> Sys
         return Err(Errno::EINVAL.into());
     }
     match file.ops.seek_kind() {
+        Seek::Stream if file.ops.ignores_lseek() => return Ok(0),
         Seek::Stream => return Err(Errno::ESPIPE.into()),
         Seek::Ignored => return Ok(0),
         Seek::Offset | Seek::Directory => {}

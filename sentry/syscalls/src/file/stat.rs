@@ -191,7 +191,7 @@ pub fn readlinkat(task: &mut CurrentTask, dirfd: i32, path: PathArg, buf: UserAd
     if inode.kind() != FileKind::Symlink {
         return Err(if bytes.is_empty() { Errno::ENOENT } else { Errno::EINVAL }.into());
     }
-    let link = match inode.magic_target() {
+    let link = match inode.magic_target(&cx.credentials) {
         Some(target) => target?.display(&cx.root),
         None => inode.read_link()?,
     };

@@ -50,12 +50,12 @@ fn process(task: &CurrentTask, pid: i32) -> Result<i32, Errno> {
 
 /// [setpgid(2)](https://man7.org/linux/man-pages/man2/setpgid.2.html).
 pub fn setpgid(task: &mut CurrentTask, pid: i32, group: i32) -> SysResult {
-    if group < 0 {
-        return Err(Errno::EINVAL.into());
-    }
     let caller = task.task.pid();
     let target = if pid == 0 { caller } else { pid };
     let group = if group == 0 { target } else { group };
+    if group < 0 {
+        return Err(Errno::EINVAL.into());
+    }
     task.kernel().processes.set_process_group(caller, target, group)?;
     Ok(0)
 }

@@ -11,7 +11,7 @@ use crate::dentry::Dentry;
 use crate::inode::{Inode, NewNode, RenameMode};
 use crate::path::Path;
 use crate::walk::{Follow, Walk, resolve, resolve_parent};
-use crate::watch::WatchEvent;
+use crate::watch::{WatchEvent, next_cookie};
 
 /// Where a new name is to be: its directory and the name. `EEXIST` for what names an existing place by itself.
 fn place(cx: &FsContext, start: &Path, path: &[u8]) -> Result<(Path, Vec<u8>, bool)> {
@@ -153,7 +153,7 @@ fn tell_unlinked(inode: &Arc<dyn Inode>) {
         return;
     }
     tell(inode, event::ATTRIB, None);
-    if inode.attr().is_ok_and(|a| a.nlink == 0) {
+    if !inode.state().is_open() && inode.attr().is_ok_and(|a| a.nlink == 0) {
         tell(inode, event::DELETE_SELF, None);
     }
 }
@@ -177,7 +177,9 @@ pub fn rmdir(cx: &FsContext, start: &Path, path: &[u8]) -> Result<()> {
     }
     dir.inode().rmdir(&name)?;
     dir.dentry.removed_as(&name, &dentry);
-    tell(dentry.inode(), event::DELETE_SELF, None);
+    if !dentry.inode().state().is_open() {
+        tell(dentry.inode(), event::DELETE_SELF, None);
+    }
     tell(dir.inode(), event::DELETE | event::ISDIR, Some(&name));
     Ok(())
 }
@@ -294,8 +296,7 @@ fn check_kinds(source: &Arc<dyn Inode>, target: &Arc<dyn Inode>, mode: RenameMod
 
 fn tell_renamed(old_dir: &Path, old_name: &[u8], new_dir: &Path, new_name: &[u8], inode: &Arc<dyn Inode>) {
     let isdir = if inode.kind() == FileKind::Directory { event::ISDIR } else { 0 };
-    // The cookie only has to tie the two halves together.
-    let cookie = Arc::as_ptr(inode) as *const () as usize as u32;
+    let cookie = next_cookie();
     old_dir.inode().state().watches.notify(&WatchEvent { mask: event::MOVED_FROM | isdir, name: Some(old_name), cookie });
     new_dir.inode().state().watches.notify(&WatchEvent { mask: event::MOVED_TO | isdir, name: Some(new_name), cookie });
     inode.state().watches.notify(&WatchEvent { mask: event::MOVE_SELF, name: None, cookie: 0 });

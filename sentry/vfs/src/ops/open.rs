@@ -126,7 +126,7 @@ fn create(
                     if walk.contains(Walk::NO_SYMLINKS) {
                         return Err(Errno::ELOOP);
                     }
-                    if let Some(target) = at.inode().magic_target() {
+                    if let Some(target) = at.inode().magic_target(&cx.credentials) {
                         return open_path(cx, caller, &target?, flags);
                     }
                     may_follow(&cx.credentials, &dir.inode().attr()?, at.inode())?;
@@ -254,7 +254,7 @@ pub fn read_link(cx: &FsContext, start: &Path, path: &[u8]) -> Result<Vec<u8>> {
     if at.inode().kind() != FileKind::Symlink {
         return Err(Errno::EINVAL);
     }
-    match at.inode().magic_target() {
+    match at.inode().magic_target(&cx.credentials) {
         Some(target) => Ok(target?.display(&cx.root)),
         None => at.inode().read_link(),
     }
