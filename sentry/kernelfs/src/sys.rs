@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sentry_abi::{Errno, Result};
 use sentry_abi::stat::StatFs;
+use sentry_abi::{Errno, Result};
 use sentry_vfs::{FileSystem, Inode};
 
 use crate::pseudo::Builder;

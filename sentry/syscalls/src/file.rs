@@ -26,9 +26,9 @@ mod services;
 pub(crate) mod splice;
 pub(crate) mod stat;
 pub(crate) mod sync;
-pub(crate) mod timerfd;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timerfd;
 mod transfer;
 mod wait_time;
 pub(crate) mod xattr;

@@ -8,6 +8,8 @@ pub struct Attr {
     pub dev: u64,
     pub ino: u64,
     pub kind: FileKind,
+    /// Of no kind at all to those who ask: an anonymous file.
+    pub anonymous: bool,
     pub mode: Mode,
     pub nlink: u32,
     pub uid: u32,
@@ -30,6 +32,7 @@ impl Attr {
             dev,
             ino,
             kind,
+            anonymous: false,
             mode,
             nlink: 1,
             uid: 0,
@@ -47,7 +50,8 @@ impl Attr {
 
     /// `st_mode`.
     pub fn full_mode(&self) -> u32 {
-        self.kind.mode_bits() | self.mode.0 as u32
+        let kind = if self.anonymous { 0 } else { self.kind.mode_bits() };
+        kind | self.mode.0 as u32
     }
 
     pub fn to_stat(&self) -> Stat {

@@ -74,7 +74,7 @@ pub struct AnonFs {
 impl AnonFs {
     /// `device` is the `st_dev` of its files.
     pub fn new(device: u64) -> Arc<AnonFs> {
-        let attr = Attr::new(device, 1, FileKind::Regular, Mode(0o600));
+        let attr = Attr { anonymous: true, ..Attr::new(device, 1, FileKind::Regular, Mode(0o600)) };
         let fs = Arc::new(AnonInodeFs { device, inode: Arc::new(AnonInode { state: InodeState::default(), attr }) });
         let mount = Mount::internal(Dentry::root(fs.clone()));
         Arc::new(AnonFs { fs, mount })

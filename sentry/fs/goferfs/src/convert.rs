@@ -94,6 +94,7 @@ impl Shared {
             dev: self.device,
             ino: self.guest_ino(attr.dev, attr.ino),
             kind,
+            anonymous: false,
             mode: Mode::new(attr.mode),
             nlink: attr.nlink,
             uid: attr.uid,

@@ -189,6 +189,7 @@ impl Inode for HostInode {
             dev,
             ino,
             kind: self.kind,
+            anonymous: FileKind::from_mode(stat.st_mode).is_none(),
             mode: overrides.mode.unwrap_or(Mode::new(stat.st_mode)),
             nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
             uid: overrides.uid.unwrap_or(stat.st_uid),

@@ -236,6 +236,7 @@ impl Inode for TmpInode {
             dev: self.store.device,
             ino: self.ino,
             kind: self.kind,
+            anonymous: false,
             mode: meta.mode,
             nlink: meta.nlink,
             uid: meta.uid,

@@ -168,7 +168,10 @@ impl Entries {
             Row::Writable(mode, read, write) => text(s, index, *mode, *read, Some(*write)),
             Row::Object(target) => {
                 let (subject, target) = (s.clone(), *target);
-                Link::new(s.common(index, 0o777), Target::Object(Arc::new(move |who| subject.check_rights(who).and_then(|()| target(&subject)))))
+                Link::new(
+                    s.common(index, 0o777),
+                    Target::Object(Arc::new(move |who| subject.check_rights(who).and_then(|()| target(&subject)))),
+                )
             }
             Row::Memory => super::memory::file(s, index),
             Row::Directory(make) | Row::ProcessOnly(make) => make(s),

@@ -3,6 +3,7 @@
 use sentry_abi::{Errno, UserAddr};
 use sentry_kernel::{CurrentTask, SysResult};
 use sentry_mm::{MapRequest, RemapRequest};
+use sentry_platform::Prot;
 use sentry_vfs::MountFlags;
 
 const PROT_EXEC: u64 = 4;
@@ -28,7 +29,12 @@ pub fn mmap(task: &mut CurrentTask, addr: UserAddr, len: u64, prot: u64, flags: 
         if prot & PROT_EXEC != 0 && file.path.mount.flags().contains(MountFlags::NO_EXEC) {
             return Err(Errno::EPERM.into());
         }
-        Some(file.mapping(shared && file.writable, &task.task.fs().places().root)?)
+        let mapping = file.mapping(shared && file.writable, &task.task.fs().places().root)?;
+        if shared && prot & PROT_WRITE != 0 && !mapping.max_prot.contains(Prot::WRITE) {
+            // Open for writing and yet not to be written: sealed.
+            return Err(Errno::EPERM.into());
+        }
+        Some(mapping)
     };
     let (mm, thread) = task.mm_and_thread();
     let at = mm.mmap(thread, MapRequest { hint: addr, len, prot, flags, mapping, offset })?;

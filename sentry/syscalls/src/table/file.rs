@@ -3,7 +3,10 @@
 use sentry_abi::UserAddr;
 
 use crate::args::{Flags, PathArg};
-use crate::file::{attr, dir, epoll, event, fcntl, fd, inotify, ioctl, link, lock, mount, open, poll, refused, rw, select, splice, stat, sync, timerfd, xattr};
+use crate::file::{
+    attr, dir, epoll, event, fcntl, fd, inotify, ioctl, link, lock, mount, open, poll, refused, rw, select, splice, stat, sync, timerfd,
+    xattr,
+};
 
 syscalls! {
     0 read(fd: i32, buf: UserAddr, count: u64) => rw::read, full;
