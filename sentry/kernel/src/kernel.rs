@@ -89,6 +89,8 @@ pub struct Kernel {
     pub boot_ns: i64,
     init_status: Mutex<Option<ExitStatus>>,
     init_ended: WaitQueue,
+    /// Held while a process becomes a zombie and its parent is told, and while a parent looks for zombies.
+    pub(crate) ends: Mutex<()>,
 }
 
 /// The first program of a container.
@@ -125,6 +127,7 @@ impl Kernel {
             boot_ns: sentry_time::ClockId::Boottime.now_ns(),
             init_status: Mutex::new(Level::Control, None),
             init_ended: WaitQueue::new(),
+            ends: Mutex::new(Level::ProcessEnds, ()),
         })
     }
 

@@ -5,6 +5,8 @@
 pub enum Level {
     /// Boot and control state.
     Control = 0,
+    /// The ends of processes, and looking for them (wait4).
+    ProcessEnds = 5,
     /// Process tree: parents, children, sessions, process groups, pid tables.
     ProcessTree = 10,
     /// One thread group's state.

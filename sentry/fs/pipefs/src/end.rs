@@ -39,6 +39,12 @@ impl PipeEnd {
         PipeEnd { pipe, read: !write, write, packets: AtomicBool::new(packets), meeting: Meeting::None, writers_before: None }
     }
 
+    /// A pipe(2)'s opening again, through /proc/pid/fd: it waits for nobody and fails for want of nobody.
+    pub(crate) fn of_pipe(pipe: Arc<Pipe>, read: bool, write: bool) -> PipeEnd {
+        pipe.enter(read, write);
+        PipeEnd { pipe, read, write, packets: AtomicBool::new(false), meeting: Meeting::None, writers_before: None }
+    }
+
     /// A FIFO's opening (fifo(7)). `ENXIO` for a non-blocking writer without reader.
     pub(crate) fn of_fifo(pipe: Arc<Pipe>, read: bool, write: bool, nonblocking: bool) -> Result<PipeEnd> {
         let (meeting, writers_before) = {

@@ -77,7 +77,11 @@ impl Pipes {
         if inode.kind() != FileKind::Fifo || !(how.read || how.write) {
             return Err(Errno::EINVAL);
         }
-        Ok(Arc::new(PipeEnd::of_fifo(fifo_pipe(inode.as_ref()), how.read, how.write, how.nonblocking)?))
+        let pipe = fifo_pipe(inode.as_ref());
+        if inode.as_any().is::<PipeInode>() {
+            return Ok(Arc::new(PipeEnd::of_pipe(pipe, how.read, how.write)));
+        }
+        Ok(Arc::new(PipeEnd::of_fifo(pipe, how.read, how.write, how.nonblocking)?))
     }
 }
 

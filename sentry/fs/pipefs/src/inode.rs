@@ -61,12 +61,12 @@ impl Inode for PipeInode {
         Ok(())
     }
 
-    /// Again, through /proc/pid/fd: as a FIFO.
+    /// Again, through /proc/pid/fd.
     fn open(self: Arc<Self>, how: &OpenHow, _: &dyn Caller) -> Result<Arc<dyn FileOps>> {
         if self.kind != FileKind::Fifo {
             return Err(Errno::ENXIO);
         }
         let pipe = fifo_pipe(self.as_ref());
-        Ok(Arc::new(PipeEnd::of_fifo(pipe, how.read, how.write, how.nonblocking)?))
+        Ok(Arc::new(PipeEnd::of_pipe(pipe, how.read, how.write)))
     }
 }

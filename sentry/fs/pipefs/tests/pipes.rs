@@ -238,4 +238,22 @@ fn pipes_open_again_through_their_path() {
     assert_eq!(r.ops.read(&sh.caller, 0, &mut buf), Err(Errno::EAGAIN));
     drop(again);
     assert_eq!(r.ops.read(&sh.caller, 0, &mut buf), Ok(0));
+    // No side is waited for, even if it has gone for good: the last bytes and the end are there (bash's <(command)).
+    w_gone(&pipes, &sh);
+}
+
+fn w_gone(pipes: &Pipes, sh: &Shell) {
+    let (r, w) = pipes.pair(StatusFlags::empty(), 0, 0);
+    w.ops.write(&sh.caller, 0, b"rest").unwrap();
+    drop(w);
+    let how = OpenHow { read: true, write: false, truncated: false, nonblocking: false };
+    let again = pipes.open_fifo(r.path.inode(), &how).unwrap();
+    assert!(again.opened(None));
+    let mut buf = [0; 9];
+    assert_eq!((again.read(&sh.caller, 0, &mut buf), again.read(&sh.caller, 0, &mut buf)), (Ok(4), Ok(0)));
+    drop((r, again));
+    let (r, w) = pipes.pair(StatusFlags::empty(), 0, 0);
+    drop(r);
+    let how = OpenHow { read: false, write: true, truncated: false, nonblocking: true };
+    assert!(pipes.open_fifo(w.path.inode(), &how).unwrap().opened(None));
 }

@@ -94,10 +94,9 @@ impl crate::kernel::Kernel {
     fn process_ended(&self, group: &Arc<ThreadGroup>, last: &Task) {
         let status = {
             let mut state = group.state.lock();
-            let status = state.exit.unwrap_or(ExitStatus::Exited(state.leader_code));
-            state.zombie = Some(status);
+            let code = state.leader_code;
             state.last_comm = last.comm();
-            status
+            *state.exit.get_or_insert(ExitStatus::Exited(code))
         };
         group.timers.disarm_all();
         self.system_calls.process_ended(group.id);
@@ -105,6 +104,17 @@ impl crate::kernel::Kernel {
         if group.id == 1 {
             self.kill_everything_else(status);
         }
+        self.become_zombie(group, status, last.credentials().uid);
+        group.ended.wake_all();
+        if group.id == 1 {
+            self.init_ended(status);
+        }
+    }
+
+    /// Hands the children on, becomes waitable and tells the parent, in one turn: who waits sees all of it or nothing, so SIGCHLD is pending
+    /// when wait4(2) returns, and nobody reaps a child that has not told yet.
+    fn become_zombie(&self, group: &Arc<ThreadGroup>, status: ExitStatus, uid: u32) {
+        let _turn = self.ends.lock();
         if let Some((heir, children)) = self.processes.reparent_children(group.id) {
             for child in children {
                 if child.state.lock().zombie.is_some() {
@@ -112,11 +122,9 @@ impl crate::kernel::Kernel {
                 }
             }
         }
-        group.ended.wake_all();
-        let uid = last.credentials().uid;
-        match self.processes.group(self.processes.parent(group.id)) {
-            Some(parent) => self.tell_parent_of_end(group, &parent, uid),
-            None => self.init_ended(status),
+        group.state.lock().zombie = Some(status);
+        if let Some(parent) = self.processes.group(self.processes.parent(group.id)) {
+            self.tell_parent_of_end(group, &parent, uid);
         }
     }
 

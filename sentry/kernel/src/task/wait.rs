@@ -83,6 +83,7 @@ impl CurrentTask {
     }
 
     fn look(&self, target: WaitTarget, options: WaitOptions) -> Look {
+        let _turn = self.task.kernel.ends.lock();
         let tree = &self.task.kernel.processes;
         let mut candidates = false;
         for child in tree.children(self.task.pid()) {
