@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use runsc_control::{BOOT_FD, NETSTACK, STATUS, SentryBoot, StatusFailed, StatusReady};
+use runsc_control::{BOOT_FD, NETSTACK, PlatformKind, STATUS, SentryBoot, StatusFailed, StatusReady};
 use sentry_confine::Profile;
 use sentry_fs_hostfd::Poller;
 use sentry_ipc::{Channel, ChannelPool};
@@ -77,7 +77,11 @@ fn bring_up(boot: SentryBoot, status: &Arc<Channel>) -> anyhow::Result<std::conv
     std::thread::spawn(|| {}).join().map_err(|_| anyhow::anyhow!("cannot start a thread"))?;
     let cpu = sentry_kernel::cpu::features();
     let poller = Poller::new().context("prepare to wait for host files")?;
-    sentry_confine::lock_down(&Profile::sentry()?)?;
+    let profile = match boot.config.platform {
+        PlatformKind::Systrap => Profile::sentry()?,
+        PlatformKind::Ptrace => Profile::sentry_ptrace()?,
+    };
+    sentry_confine::lock_down(&profile)?;
     let (handles, control_socket) = take_handles(&boot, poller, cpu)?;
     // Copies: their peers' death shows on them, whoever uses the originals.
     let mut watched = monitor::Watched::default();

@@ -5,7 +5,7 @@ mod devices;
 mod mounts;
 mod sessions;
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
@@ -19,6 +19,7 @@ use sentry_fs_tty::Terminals;
 use sentry_kernel::{Kernel, KernelParts};
 use sentry_memory::FileSource;
 use sentry_platform::Platform;
+use sentry_platform_ptrace::PtracePlatform;
 use sentry_platform_systrap::{Reaper, SystrapPlatform, zygote};
 use sentry_syscalls::{FileServices, System};
 use sentry_time::{ClockId, TimerQueue};
@@ -34,7 +35,7 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     let Handles { stdio, terminal, gofer, netstack, zygote: zygote_socket, poller, cpu } = handles;
     let handles = zygote::receive(zygote_socket.as_fd()).context("take over the zygote")?;
     let zygote_pidfd = handles.pidfd.try_clone().context("copy the zygote's descriptor")?;
-    let platform = make_platform(boot.config.platform, handles)?;
+    let platform = make_platform(boot.config.platform, handles, zygote_socket)?;
     let client = GoferClient::over(gofer).context("greet the gofer")?;
     let source: Arc<dyn FileSource> = MemoryFiles::start(&client).context("fetch memory files")?;
     let clock: Clock = Arc::new(|| ClockId::Realtime.now());
@@ -84,12 +85,15 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     Ok(Created { control: Arc::new(control), zygote: Some(zygote_pidfd) })
 }
 
-fn make_platform(kind: PlatformKind, handles: zygote::ZygoteHandles) -> anyhow::Result<Arc<dyn Platform>> {
+fn make_platform(kind: PlatformKind, handles: zygote::ZygoteHandles, socket: OwnedFd) -> anyhow::Result<Arc<dyn Platform>> {
     match kind {
         PlatformKind::Systrap => {
             let reaper = Reaper::start().context("start the reaper")?;
             Ok(SystrapPlatform::adopt(handles, &reaper).context("adopt the zygote")?)
         }
-        PlatformKind::Ptrace => anyhow::bail!("the ptrace platform is not available in this build"),
+        PlatformKind::Ptrace => {
+            let platform = PtracePlatform::adopt(handles.pid, handles.pidfd, socket, handles.area);
+            Ok(platform.context("adopt the zygote")?)
+        }
     }
 }

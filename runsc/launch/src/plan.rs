@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use runsc_control::{
-    GoferBoot, GoferTree, Mount, NetstackBoot, Process, Root as ContainerRoot, RootOverlay, SandboxConfig, SentryBoot, SentryFds,
+    GoferBoot, GoferTree, Mount, NetstackBoot, PlatformKind, Process, Root as ContainerRoot, RootOverlay, SandboxConfig, SentryBoot,
+    SentryFds,
 };
 use sentry_confine::{Capabilities, IdMap, Image, Namespaces, Privilege, Role, RoleStart, Root, Tree, UserNamespace, Zygote};
 use sentry_ipc::seqpacket_pair;
@@ -87,7 +88,11 @@ impl Plan {
         let sentry = self.begin_sentry(&ids, &image, &null, &sockets)?;
         let gofer = self.begin_gofer(&ids, &image, &null, &sockets)?;
         let netstack = self.begin_netstack(&ids, &image, &null, &sockets)?;
-        let parts = zygote::prepare().map_err(host("prepare the zygote"))?;
+        let parts = match self.config.platform {
+            PlatformKind::Systrap => zygote::prepare(),
+            PlatformKind::Ptrace => zygote::prepare_traced(),
+        };
+        let parts = parts.map_err(host("prepare the zygote"))?;
         let (uid, gid) = ids.stub_host();
         rustix::fs::fchown(&parts.image, Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)))
             .map_err(|e| host("give the zygote's image away")(e.into()))?;

@@ -6,6 +6,8 @@ use crate::program::{self, Action, Condition, Instruction, Rule};
 
 /// The profiles of our roles.
 const SENTRY: &str = include_str!("../profiles/sentry.json");
+/// What the ptrace platform needs beyond it.
+const SENTRY_PTRACE: &str = include_str!("../profiles/sentry-ptrace.json");
 const GOFER: &str = include_str!("../profiles/gofer.json");
 const NETSTACK: &str = include_str!("../profiles/netstack.json");
 
@@ -74,6 +76,16 @@ impl Number {
 impl Profile {
     pub fn sentry() -> Result<Self, ProfileError> {
         Self::parse(SENTRY)
+    }
+
+    /// For a sentry that runs guests by ptrace.
+    pub fn sentry_ptrace() -> Result<Self, ProfileError> {
+        let mut profile = Self::sentry()?;
+        let more = Self::parse(SENTRY_PTRACE)?;
+        profile.name = more.name;
+        profile.rules.extend(more.rules);
+        profile.reasons.extend(more.reasons);
+        Ok(profile)
     }
 
     pub fn gofer() -> Result<Self, ProfileError> {

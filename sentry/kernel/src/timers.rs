@@ -62,8 +62,8 @@ pub struct ProcessTimers(Mutex<Timers>);
 
 impl Default for ProcessTimers {
     fn default() -> ProcessTimers {
-        // Callbacks of timers take locks of lower levels: never while this one is held.
-        ProcessTimers(Mutex::new(Level::Task, Timers::default()))
+        // Below everything: CPU timers look at the process under it. Callbacks of timers run without it.
+        ProcessTimers(Mutex::new(Level::Control, Timers::default()))
     }
 }
 

@@ -67,9 +67,11 @@ pub unsafe extern "C" fn maker(stack: *const u64) -> ! {
     if state.load(Ordering::Acquire) != READY {
         report_failure(failed, -(errno as i64));
     }
-    let sent = send([layout::HELLO_MAGIC as i32, child as i32, 0, 0], &[pidfd, layout_fd::AREA as i32, listener]);
-    // Z shares this table: now it has none of these descriptors either.
-    sys::call(sys::CLOSE_RANGE, 0, 0xffff_ffff, 0, 0, 0, 0);
+    let hello = [layout::HELLO_MAGIC as i32, child as i32, 0, 0];
+    let fds = [pidfd, layout_fd::AREA as i32, listener];
+    let sent = send(hello, &fds, if traced() { 2 } else { 3 });
+    // Z shares this table: now it has none of these descriptors either. A traced one gets files by the socket.
+    sys::call(sys::CLOSE_RANGE, traced() as u64, 0xffff_ffff, 0, 0, 0, 0);
     leave((sent < 0) as u64)
 }
 
@@ -96,22 +98,20 @@ unsafe fn auxiliary(stack: *const u64, wanted: u64) -> u64 {
     0
 }
 
-fn send(words: [i32; 4], fds: &[i32; 3]) -> i64 {
-    send_raw(words, fds.as_ptr(), 3)
+fn traced() -> bool {
+    // SAFETY: written by runsc.
+    unsafe { (*params()).traced != 0 }
 }
 
-fn send_raw(words: [i32; 4], fds: *const i32, count: usize) -> i64 {
+fn send(words: [i32; 4], fds: &[i32; 3], count: usize) -> i64 {
     let vector = [words.as_ptr() as u64, layout::HELLO_LEN as u64];
     // cmsghdr: length, SOL_SOCKET, SCM_RIGHTS, descriptors
     let mut control = [0u64; 4];
     control[0] = 16 + 4 * count as u64;
     control[1] = 1 | (1 << 32);
-    if count == 3 {
-        // SAFETY: three descriptors were given.
-        let (a, b, c) = unsafe { (fds.read(), fds.add(1).read(), fds.add(2).read()) };
-        control[2] = a as u32 as u64 | ((b as u32 as u64) << 32);
-        control[3] = c as u32 as u64;
-    }
+    let [a, b, c] = *fds;
+    control[2] = a as u32 as u64 | ((b as u32 as u64) << 32);
+    control[3] = c as u32 as u64;
     let control_len = if count == 0 { 0 } else { 32u64 };
     let control_at = if count == 0 { 0 } else { control.as_ptr() as u64 };
     let message = [0u64, 0, vector.as_ptr() as u64, 1, control_at, control_len, 0];
@@ -119,7 +119,7 @@ fn send_raw(words: [i32; 4], fds: *const i32, count: usize) -> i64 {
 }
 
 fn report_failure(step: i32, result: i64) -> ! {
-    send_raw([layout::HELLO_MAGIC as i32, 0, step, -(result as i32)], core::ptr::null(), 0);
+    send([layout::HELLO_MAGIC as i32, 0, step, -(result as i32)], &[0; 3], 0);
     leave(1)
 }
 
@@ -163,6 +163,11 @@ fn prepare(vdso: u64, area: *mut ThreadArea) -> Result<(), (i32, i64)> {
     unsafe { handoff::set_alternate_stack(area) };
     let (kept, kept_end) = move_vdso(vdso).map_err(|r| (step::VDSO, r))?;
     unmap_rest(kept, kept_end).map_err(|r| (step::UNMAP, r))?;
+    if traced() {
+        // MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+        let at = label!("blob_start") + layout::SCRATCH_OFFSET;
+        check(sys::call(sys::MMAP, at, layout::SCRATCH_LEN, 3, 0x32, u64::MAX, 0)).map_err(|r| (step::AREA, r))?;
+    }
     check(sys::call(sys::MADVISE, area as u64, AREA_LEN, 10, 0, 0, 0)).map_err(|r| (step::PRIVILEGES, r))?;
     check(sys::call(sys::PRCTL, 38, 1, 0, 0, 0, 0)).map_err(|r| (step::PRIVILEGES, r))?; // PR_SET_NO_NEW_PRIVS
     // SAFETY: params were written by runsc.
@@ -170,7 +175,8 @@ fn prepare(vdso: u64, area: *mut ThreadArea) -> Result<(), (i32, i64)> {
         let params = params();
         let program = [(*params).filter_len as u64, (&raw const (*params).filter) as u64];
         // SECCOMP_SET_MODE_FILTER; NEW_LISTENER | WAIT_KILLABLE_RECV
-        let fd = check(sys::call(sys::SECCOMP, 1, (1 << 3) | (1 << 5), program.as_ptr() as u64, 0, 0, 0)).map_err(|r| (step::FILTER, r))?;
+        let flags = if traced() { 0 } else { (1 << 3) | (1 << 5) };
+        let fd = check(sys::call(sys::SECCOMP, 1, flags, program.as_ptr() as u64, 0, 0, 0)).map_err(|r| (step::FILTER, r))?;
         (*params).listener = fd as i32;
     }
     Ok(())

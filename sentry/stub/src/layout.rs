@@ -19,6 +19,10 @@ pub const BLOB_MAX: u64 = 0x1_0000;
 pub const VDSO_OFFSET: u64 = 0x10_0000;
 pub const AREA_OFFSET: u64 = 0x100_0000;
 
+/// Private memory of every process of the ptrace platform, for structures of injected calls.
+pub const SCRATCH_OFFSET: u64 = AREA_OFFSET + AREA_LEN + 0x10_0000;
+pub const SCRATCH_LEN: u64 = 0x10_0000;
+
 pub const SLOT_SIZE: usize = 0x1_0000;
 pub const SLOT_COUNT: usize = 4096;
 pub const AREA_LEN: u64 = (SLOT_SIZE * SLOT_COUNT) as u64;
@@ -215,7 +219,8 @@ pub struct BootParams {
     /// Where the vDSO's ELF header came to lie; 0 when there is none.
     pub vdso_at: u64,
     pub filter_len: u32,
-    pub pad: u32,
+    /// For the ptrace platform: no listener; the socket stays in Z's table, and Z has a scratch page.
+    pub traced: u32,
     /// `struct sock_filter`s as 64-bit words.
     pub filter: [u64; FILTER_MAX],
 }
@@ -228,6 +233,9 @@ pub struct BlobHeader {
     pub entry: u64,
     /// Executable bytes from the blob's start.
     pub len: u64,
+    /// For the ptrace platform: `syscall; int3`, and a `clone` whose child waits without a stack to be seized.
+    pub traced_call: u64,
+    pub traced_clone: u64,
 }
 
 pub const BLOB_MAGIC: u64 = 0x6275_7473_736e_7572;

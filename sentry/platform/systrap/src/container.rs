@@ -25,6 +25,8 @@ pub struct Container {
     pub reaper: Arc<Reaper>,
     /// The host permits process_vm_readv and writev.
     pub host_copies: AtomicBool,
+    /// CPUs that the sentry may use; `None`: threads are not bound.
+    pub usual_cpus: Option<libc::cpu_set_t>,
     tables: Mutex<Tables>,
     /// Areas made ahead of need.
     areas: Mutex<Vec<Area>>,
@@ -69,6 +71,7 @@ impl Container {
             fp,
             reaper,
             host_copies: AtomicBool::new(true),
+            usual_cpus: sys::affinity(),
             tables: Mutex::new(Level::PlatformTable, Tables::default()),
             areas: Mutex::new(Level::PlatformProcess, Vec::new()),
             refill: OnceLock::new(),

@@ -14,6 +14,7 @@ const RETURN: u16 = 0x06;
 
 const TRAP: u32 = 0x0003_0000;
 const NOTIFY: u32 = 0x7fc0_0000;
+const TRACE: u32 = 0x7ff0_0000;
 const ALLOW: u32 = 0x7fff_0000;
 
 const NR: u32 = 0;
@@ -27,6 +28,8 @@ const fn arg_high(n: u32) -> u32 {
     arg_low(n) + 4
 }
 
+const NR_CLOSE: u32 = 3;
+const NR_RECVMSG: u32 = 47;
 const NR_MMAP: u32 = 9;
 const NR_MPROTECT: u32 = 10;
 const NR_MUNMAP: u32 = 11;
@@ -81,8 +84,17 @@ impl Program {
     }
 }
 
+/// Who decides about memory calls and clone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Judge {
+    /// The listener.
+    Listener,
+    /// The tracer, which also has files received and closed. Without a tracer such a call is refused.
+    Tracer,
+}
+
 /// The program for a blob of `len` bytes at `base`.
-pub fn build(base: u64, len: u64) -> Vec<u64> {
+pub fn build(base: u64, len: u64, judge: Judge) -> Vec<u64> {
     let mut p = Program::default();
     p.require(ARCH, ARCH_X86_64);
     // It can only resume a call of this thread that was allowed before (freezer, SIGSTOP); comes from any address.
@@ -102,6 +114,10 @@ pub fn build(base: u64, len: u64) -> Vec<u64> {
         for op in [0, 1, 9, 10] {
             p.if_equal(op, |p| p.ret(ALLOW));
         }
+        if judge == Judge::Tracer {
+            // WAKE_OP, which systrap's stub does with an instruction of its own.
+            p.if_equal(5, |p| p.ret(ALLOW));
+        }
         p.ret(TRAP);
     });
     for nr in [NR_SCHED_YIELD, NR_SIGALTSTACK, NR_EXIT] {
@@ -114,9 +130,19 @@ pub fn build(base: u64, len: u64) -> Vec<u64> {
         p.ret(TRAP);
         p.ret(ALLOW);
     });
-    p.if_equal(NR_MADVISE, |p| own_area(p, base + AREA_OFFSET));
-    for nr in [NR_MMAP, NR_MUNMAP, NR_MPROTECT, NR_MREMAP, NR_CLONE, NR_MEMBARRIER] {
-        p.if_equal(nr, |p| p.ret(NOTIFY));
+    let asked = [NR_MMAP, NR_MUNMAP, NR_MPROTECT, NR_MREMAP, NR_CLONE, NR_MEMBARRIER];
+    match judge {
+        Judge::Listener => {
+            p.if_equal(NR_MADVISE, |p| own_area(p, base + AREA_OFFSET));
+            for nr in asked {
+                p.if_equal(nr, |p| p.ret(NOTIFY));
+            }
+        }
+        Judge::Tracer => {
+            for nr in asked.into_iter().chain([NR_MADVISE, NR_RECVMSG, NR_CLOSE]) {
+                p.if_equal(nr, |p| p.ret(TRACE));
+            }
+        }
     }
     p.ret(TRAP);
     p.0
@@ -179,7 +205,7 @@ mod tests {
     #[test]
     fn decides() {
         let base = 0x7ffd_1020_0000;
-        let p = build(base, 0x1800);
+        let p = build(base, 0x1800, Judge::Listener);
         assert!(p.len() <= sentry_stub::layout::FILTER_MAX);
         let inside = base + 0x100;
         let area = base + AREA_OFFSET;

@@ -437,7 +437,9 @@ impl GuestThread for SystrapThread {
         self.left = true;
         self.stub.left.store(true, Ordering::Release);
         if self.gone.is_none() {
-            self.stub.turn().post(order::EXIT, &[clear_tid.map_or(0, |a| a.0)]);
+            let mut turn = self.stub.turn();
+            turn.post(order::EXIT, &[clear_tid.map_or(0, |a| a.0)]);
+            turn.end();
         }
     }
 
@@ -451,6 +453,11 @@ impl Drop for SystrapThread {
     fn drop(&mut self) {
         let stub = &self.stub;
         stub.left.store(true, Ordering::Release);
+        if !self.left
+            && let Some(mut turn) = stub.try_turn()
+        {
+            turn.end();
+        }
         if !self.left && self.gone.is_none() {
             stub.process.kill();
         }

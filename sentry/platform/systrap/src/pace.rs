@@ -97,13 +97,15 @@ pub struct Pace {
     order: Experience,
     stub_spins: bool,
     place: Place,
-    /// CPUs that the sentry's threads may use; `None` until asked, or if the host forbids to bind threads.
+    /// CPUs that threads of ours may use.
     usual: Option<libc::cpu_set_t>,
+    /// False once the host has refused.
     may_bind: bool,
 }
 
 impl Pace {
-    pub fn new() -> Pace {
+    /// `usual`: CPUs that the sentry could use before it bound any thread.
+    pub fn new(usual: Option<libc::cpu_set_t>) -> Pace {
         Pace {
             streak: 0,
             beside: 0,
@@ -111,14 +113,14 @@ impl Pace {
             order: Experience::new(),
             stub_spins: false,
             place: Place::Free,
-            usual: None,
-            may_bind: true,
+            usual,
+            may_bind: usual.is_some(),
         }
     }
 
     /// For a new thread: whether spinning and binding pay is known from its parent.
     pub fn child(&self) -> Pace {
-        Pace { guest: self.guest, order: self.order, usual: self.usual, may_bind: self.may_bind, ..Pace::new() }
+        Pace { guest: self.guest, order: self.order, may_bind: self.may_bind, ..Pace::new(self.usual) }
     }
 
     /// Before an order is posted.
@@ -128,8 +130,10 @@ impl Pace {
 
     /// Before guest code is resumed for the first time; the child has inherited its parent's bond.
     pub fn begin(&mut self, view: &SlotView, tid: i32) {
-        if let Some(cpu) = stub_cpu(view) {
-            self.bind(cpu, tid);
+        match stub_cpu(view) {
+            Some(cpu) => self.bind(cpu, tid),
+            // The calling thread may have inherited a bond as well.
+            None => self.release(tid),
         }
     }
 
@@ -177,9 +181,6 @@ impl Pace {
         if !self.may_bind || tid <= 0 {
             return;
         }
-        if self.usual.is_none() {
-            self.usual = sys::affinity();
-        }
         if sys::only_cpu(cpu).is_some_and(|set| sys::set_affinity(tid, &set)) {
             self.place = Place::Paired { cpu, since: now(), follows: true };
         } else {
@@ -189,18 +190,24 @@ impl Pace {
 
     /// Undoes a bond.
     pub fn release(&mut self, tid: i32) {
-        if let Some(usual) = &self.usual {
-            sys::set_affinity(tid, usual);
+        if let Some(usual) = self.usual.as_ref().filter(|_| self.may_bind) {
+            if tid > 0 {
+                sys::set_affinity(tid, usual);
+            }
             sys::set_affinity(0, usual);
         }
         self.place = Place::Free;
     }
 
+    /// The thread has left; the sentry's may go on with another one.
+    pub fn end(&mut self) {
+        if !matches!(self.place, Place::Free) {
+            self.release(0);
+        }
+    }
+
     fn move_away(&mut self, cpu: u32) {
         self.beside = 0;
-        if self.usual.is_none() {
-            self.usual = sys::affinity();
-        }
         let others = self.usual.as_ref().and_then(|u| sys::without_cpu(u, cpu));
         match others {
             Some(set) if sys::set_affinity(0, &set) => {

@@ -53,7 +53,8 @@ impl SystrapPlatform {
         let vdso = check_params(&params)?;
         let fp = FpLayout::of_this_machine().ok_or_else(|| PlatformError::Broken("vector state of this machine is too large".into()))?;
         wait_for_child(handles.pid)?;
-        let container = Arc::new(Container::new(handles.listener, params.base, fp, reaper.clone()));
+        let listener = handles.listener.ok_or_else(|| PlatformError::Broken("the zygote has no listener".into()))?;
+        let container = Arc::new(Container::new(listener, params.base, fp, reaper.clone()));
         let area = Area::map(handles.area, 0).map_err(|e| broken("zygote's area", e))?;
         let mm = Arc::new(Mm::new(container.new_space_id(), area, 0));
         let process = Process::new(&container, mm, true);

@@ -54,7 +54,7 @@ pub struct Gone;
 impl Stub {
     /// A thread that is to be born in a cleared slot; it waits as its parent has learnt to.
     pub fn new(process: &Arc<Process>, slot: u32, parent: Option<&Turn<'_>>) -> Arc<Stub> {
-        let pace = parent.map_or_else(Pace::new, |p| p.channel.pace.child());
+        let pace = parent.map_or_else(|| Pace::new(process.container.usual_cpus), |p| p.channel.pace.child());
         let stub = Arc::new(Stub {
             process: process.clone(),
             slot,
@@ -172,6 +172,11 @@ impl Turn<'_> {
         }
         self.post(what, &[]);
         self.channel.pace.resumed();
+    }
+
+    /// The calling sentry thread will not drive this thread any more.
+    pub fn end(&mut self) {
+        self.channel.pace.end();
     }
 
     /// Sees how the guest behaves, after a hand-over of it.

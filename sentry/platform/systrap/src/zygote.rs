@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use sentry_stub::layout::{self, BootParams};
 
+use crate::filter::Judge;
 use crate::{area, filter, sys};
 
 /// RLIMIT_NOFILE (soft and hard) that I must have before `execveat`: a file to map enters the stub as number 3 + thread slot.
@@ -51,13 +52,22 @@ pub struct ZygoteParts {
 ///
 /// I exits with 0 when it has sent the descriptors, with 1 otherwise (then the sentry's [`receive`] reports the step that failed, or EOF).
 pub fn prepare() -> io::Result<ZygoteParts> {
+    prepare_for(Judge::Listener)
+}
+
+/// The same for the ptrace platform: no listener is made, and Z keeps I's socket (number 0), by which files come to its children.
+pub fn prepare_traced() -> io::Result<ZygoteParts> {
+    prepare_for(Judge::Tracer)
+}
+
+fn prepare_for(judge: Judge) -> io::Result<ZygoteParts> {
     let base = random_base()?;
     let image = sys::memfd(c"stub", libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | sys::MFD_EXEC)?;
     sys::write_all_at(image.as_fd(), &build_image(base), 0)?;
     sys::fchmod(image.as_fd(), 0o111)?;
     sys::add_seals(image.as_fd(), sys::SEALS_FIXED)?;
     let area = area::new_memfd(0)?;
-    let params = boot_params(base)?;
+    let params = boot_params(base, judge)?;
     sys::write_all_at(area.as_fd(), area::bytes_of(&params), layout::BOOT_PARAMS as u64)?;
     Ok(ZygoteParts { image, area })
 }
@@ -69,8 +79,8 @@ pub struct ZygoteHandles {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub area: OwnedFd,
-    /// The seccomp listener of Z and all its descendants.
-    pub listener: OwnedFd,
+    /// The seccomp listener of Z and all its descendants; `None` for the ptrace platform.
+    pub listener: Option<OwnedFd>,
 }
 
 /// In the sentry: waits for I's message on `socket` (blocks until I sends or dies; EOF is `UnexpectedEof`).
@@ -89,14 +99,11 @@ pub fn receive(socket: BorrowedFd<'_>) -> io::Result<ZygoteHandles> {
         let cause = io::Error::from_raw_os_error(errno);
         return Err(io::Error::new(cause.kind(), format!("zygote set-up failed at step {step}: {cause}")));
     }
-    if fds.len() != 3 || pid <= 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "zygote's hello lacks descriptors"));
+    let listener = if fds.len() == 3 { fds.pop() } else { None };
+    match (fds.pop(), fds.pop(), fds.is_empty() && pid > 0) {
+        (Some(area), Some(pidfd), true) => Ok(ZygoteHandles { pid, pidfd, area, listener }),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "zygote's hello lacks descriptors")),
     }
-    let (listener, area, pidfd) = match (fds.pop(), fds.pop(), fds.pop()) {
-        (Some(l), Some(a), Some(p)) => (l, a, p),
-        _ => return Err(io::ErrorKind::InvalidData.into()),
-    };
-    Ok(ZygoteHandles { pid, pidfd, area, listener })
 }
 
 /// A random place for the blob: 2 MiB aligned, with the area behind it clear of the stack and vDSO that `execve` makes at the very top.
@@ -148,8 +155,8 @@ fn header_word(blob: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-fn boot_params(base: u64) -> io::Result<BootParams> {
-    let program = filter::build(base, sentry_stub::BLOB.len() as u64);
+fn boot_params(base: u64, judge: Judge) -> io::Result<BootParams> {
+    let program = filter::build(base, sentry_stub::BLOB.len() as u64, judge);
     let mut words = [0u64; layout::FILTER_MAX];
     words.get_mut(..program.len()).ok_or(io::ErrorKind::InvalidData)?.copy_from_slice(&program);
     let maps = fs::read_to_string("/proc/self/maps")?;
@@ -164,7 +171,7 @@ fn boot_params(base: u64) -> io::Result<BootParams> {
         vdso_len: mapping_len(&maps, "[vdso]"),
         vdso_at: 0,
         filter_len: program.len() as u32,
-        pad: 0,
+        traced: u32::from(judge == Judge::Tracer),
         filter: words,
     })
 }
