@@ -85,7 +85,8 @@ fn death(at: UserAddr, pi: bool, kind: Kind, tid: u32, memory: &mut impl FutexMe
         }
         match memory.replace_u32(at, word, (word & uapi::FUTEX_WAITERS) | uapi::FUTEX_OWNER_DIED)? {
             Ok(()) => {
-                if !pi && word & uapi::FUTEX_WAITERS != 0 {
+                // Also without the waiters' bit: one that came while the word was replaced has lost its own.
+                if !pi {
                     memory.wake(at, 1)?;
                 }
                 return Ok(());

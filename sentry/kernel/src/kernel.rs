@@ -89,8 +89,6 @@ pub struct Kernel {
     pub boot_ns: i64,
     init_status: Mutex<Option<ExitStatus>>,
     init_ended: WaitQueue,
-    /// Held while a process becomes a zombie and its parent is told, and while a parent looks for zombies.
-    pub(crate) ends: Mutex<()>,
 }
 
 /// The first program of a container.
@@ -127,7 +125,6 @@ impl Kernel {
             boot_ns: sentry_time::ClockId::Boottime.now_ns(),
             init_status: Mutex::new(Level::Control, None),
             init_ended: WaitQueue::new(),
-            ends: Mutex::new(Level::ProcessEnds, ()),
         })
     }
 
@@ -176,15 +173,17 @@ impl Kernel {
         let program = loader::prepare(&cx, &current, file, &init.name, init.argv)?;
         let creds = task.credentials();
         let ids = AuxIds { uid: creds.uid, euid: creds.euid, gid: creds.gid, egid: creds.egid, secure: false, cpu: self.cpu };
+        let comm = program.comm.clone();
         let entry = {
             let (mm, thread) = current.mm_and_thread();
             program.load(&mm.clone(), thread, &init.env, &ids)?
         };
         *current.thread.registers() = sentry_platform::Registers::fresh(entry.rip, entry.rsp);
         current.thread.reset_fp_state();
-        task.set_comm(&program.comm);
+        task.set_comm(&comm);
         group.did_exec.store(true, std::sync::atomic::Ordering::Relaxed);
         group.state.lock().tasks.push(task.clone());
+        group.timers.watch_cpu_limit(self, &group);
         self.processes.add_process(group, task, 0);
         if let Some(key) = init.terminal {
             self.processes.set_controlling_terminal(tid, Some(key));

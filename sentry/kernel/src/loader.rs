@@ -10,7 +10,7 @@ use sentry_abi::{Errno, FileKind, Result};
 use sentry_auth::{Access, may_access_attr};
 use sentry_mm::Mm;
 use sentry_platform::GuestThread;
-use sentry_vfs::{Caller, FileDescription, FsContext, MountFlags, OpenFlags, Path, open_path};
+use sentry_vfs::{Caller, DenyWrite, FileDescription, FsContext, MountFlags, OpenFlags, Path, open_path};
 
 pub use stack::{StackContents, check_strings};
 
@@ -30,10 +30,18 @@ pub struct Program {
     pub name: Vec<u8>,
     /// The file whose owner and mode decide credentials; the interpreter's in the case of a script.
     pub path: Path,
+    /// While the program runs, nobody writes it.
+    deny: DenyWrite,
     /// From where the names of mapped files are seen.
     root: Path,
     /// /proc/pid/comm.
     pub comm: Vec<u8>,
+}
+
+/// What an address space keeps of the file it was loaded from (`Mm::exe`).
+pub struct Executable {
+    pub path: Path,
+    _deny: DenyWrite,
 }
 
 /// Where a loaded program begins.
@@ -75,6 +83,7 @@ pub fn prepare(cx: &FsContext, caller: &dyn Caller, file: Arc<FileDescription>, 
     let mut name = name.to_vec();
     let comm = name.rsplit(|b| *b == b'/').next().unwrap_or(&name).to_vec();
     for _ in 0..=MAX_SCRIPTS {
+        let deny = DenyWrite::take(file.path.inode())?;
         let head = read_head(caller, &file)?;
         if let Some(line) = script::parse(&head)? {
             argv = line.arguments(&name, argv);
@@ -89,19 +98,20 @@ pub fn prepare(cx: &FsContext, caller: &dyn Caller, file: Arc<FileDescription>, 
             Some(path) => {
                 let path = sentry_vfs::resolve(cx, &cx.cwd, &path, sentry_vfs::Follow::Yes, sentry_vfs::Walk::empty())?;
                 let interpreter = open_program(cx, caller, &path)?;
+                let _deny = DenyWrite::take(path.inode())?;
                 let image = elf::Image::read(caller, &interpreter).map_err(|e| if e == Errno::ENOEXEC { Errno::ELIBBAD } else { e })?;
                 Some((interpreter, image))
             }
         };
         let path = file.path.clone();
-        return Ok(Program { file, image, interpreter, argv, name, path, root: cx.root.clone(), comm });
+        return Ok(Program { file, image, interpreter, argv, name, path, deny, root: cx.root.clone(), comm });
     }
     Err(Errno::ELOOP)
 }
 
 impl Program {
     /// Maps the program into `mm` and builds its stack.
-    pub fn load(&self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, env: &[Vec<u8>], ids: &AuxIds) -> Result<Entry> {
+    pub fn load(self, mm: &Arc<Mm>, thread: &mut dyn GuestThread, env: &[Vec<u8>], ids: &AuxIds) -> Result<Entry> {
         let loaded = self.image.map(mm, thread, &self.file, &self.root, self.interpreter.is_some())?;
         let mut rip = loaded.entry;
         let mut interpreter_base = 0;
@@ -111,10 +121,10 @@ impl Program {
             interpreter_base = interpreter.base;
         }
         mm.set_brk_base(loaded.end);
-        mm.set_exe(Arc::new(self.path.clone()));
         let prot = self.image.stack_prot();
         let contents = StackContents { argv: &self.argv, env, name: &self.name, ids, loaded: &loaded, interpreter_base };
         let rsp = stack::build(mm, thread, prot, &contents)?;
+        mm.set_exe(Arc::new(Executable { path: self.path, _deny: self.deny }));
         Ok(Entry { rip, rsp })
     }
 }

@@ -17,6 +17,7 @@ pub use current::{CurrentTask, RestartBlock};
 pub use exec::ExecRequest;
 pub use robust::TaskFutexes;
 pub use run::current_ids;
+pub(crate) use run::is_current;
 pub(crate) use threads::spawn;
 pub use wait::{Change, WaitEvent, WaitOptions, WaitTarget};
 
@@ -24,7 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sentry_abi::{Errno, SigInfo, SigSet};
+use sentry_abi::signal::SI_TIMER;
+use sentry_abi::{Errno, SigInfo, SigSet, Signal};
 use sentry_auth::Credentials;
 use sentry_mm::Mm;
 use sentry_platform::Interrupt;
@@ -107,8 +109,12 @@ pub struct Task {
     pub parent_death_signal: AtomicI32,
     pub timer_slack_ns: AtomicU64,
     pub nice: AtomicI32,
+    /// The CPUs it asked to run on (sched_setaffinity(2)), a bit each; `None` for all.
+    affinity: Mutex<Option<Arc<[u8]>>>,
     /// System time: what the sentry's own thread used for it, in ns.
     pub system_ns: AtomicU64,
+    /// What the sentry's thread had used for others before this task.
+    system_base_ns: AtomicU64,
     pub start_ns: i64,
     /// Tells of the creator, for PR_SET_PDEATHSIG.
     pub creator_tid: AtomicI32,
@@ -160,7 +166,9 @@ impl Task {
             parent_death_signal: AtomicI32::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
             nice: AtomicI32::new(0),
+            affinity: Mutex::new(Level::Leaf, None),
             system_ns: AtomicU64::new(0),
+            system_base_ns: AtomicU64::new(0),
             start_ns: seed.start_ns,
             creator_tid: AtomicI32::new(0),
         })
@@ -215,6 +223,34 @@ impl Task {
         *self.comm.lock() = name[..end].to_vec();
     }
 
+    /// The CPUs that the task may use, a bit each.
+    pub fn affinity(&self) -> Vec<u8> {
+        if let Some(mask) = self.affinity.lock().as_ref() {
+            return mask.to_vec();
+        }
+        let cpus = self.kernel.cpus as usize;
+        let mut all = vec![0u8; cpus.div_ceil(64) * 8];
+        (0..cpus).for_each(|cpu| all[cpu / 8] |= 1 << (cpu % 8));
+        all
+    }
+
+    /// Restricts it to those CPUs of `mask` that there are; false, without effect, when there is none.
+    pub fn set_affinity(&self, mask: &[u8]) -> bool {
+        let cpus = self.kernel.cpus as usize;
+        let mut kept = vec![0u8; cpus.div_ceil(64) * 8];
+        (0..cpus).for_each(|cpu| kept[cpu / 8] |= mask.get(cpu / 8).map_or(0, |b| b & 1 << (cpu % 8)));
+        let any = kept.iter().any(|b| *b != 0);
+        if any {
+            *self.affinity.lock() = Some(kept.into());
+        }
+        any
+    }
+
+    pub(crate) fn inherit_affinity(&self, parent: &Task) {
+        let mask = parent.affinity.lock().clone();
+        *self.affinity.lock() = mask;
+    }
+
     pub fn mask(&self) -> SigSet {
         SigSet(self.mask.load(Ordering::Acquire))
     }
@@ -222,6 +258,10 @@ impl Task {
     /// Signals that this task would take now.
     pub(crate) fn wanted(&self) -> SigSet {
         SigSet::ALL.without(self.mask()).union(SigSet(self.awaited.load(Ordering::SeqCst)))
+    }
+
+    pub(crate) fn awaits(&self, signal: Signal) -> bool {
+        SigSet(self.awaited.load(Ordering::SeqCst)).contains(signal)
     }
 
     /// Signals that sigtimedwait(2) waits for; the empty set when it is over.
@@ -282,16 +322,25 @@ impl Task {
             || !self.pending.lock().set().intersect(wanted).is_empty()
     }
 
-    /// CPU time: (user, system). User time is the host process's, known only for the process as a whole.
+    /// Adds what the calling sentry thread, which is this task's own, has used.
+    pub fn note_system_time(&self) {
+        let used = sentry_time::thread_cpu_ns().saturating_sub(self.system_base_ns.load(Ordering::Relaxed));
+        self.system_ns.store(used, Ordering::Relaxed);
+    }
+
+    /// System time as it was last noted: at the last sleep. User time is the host process's, known only for the process as a whole.
     pub fn system_time(&self) -> Duration {
         Duration::from_nanos(self.system_ns.load(Ordering::Relaxed))
     }
 
     /// Takes a pending signal out of `wanted`, its own first, then the process's.
     pub fn take_signal(&self, wanted: SigSet) -> Option<SigInfo> {
-        let mut state = self.group.state.lock();
-        let own = self.pending.lock().take(wanted);
-        own.or_else(|| state.pending.take(wanted)).map(|(_, info)| info)
+        let info = {
+            let mut state = self.group.state.lock();
+            let own = self.pending.lock().take(wanted);
+            own.or_else(|| state.pending.take(wanted)).map(|(_, info)| info)?
+        };
+        Some(if info.code == SI_TIMER { self.group.timers.delivered(info) } else { info })
     }
 
     pub(crate) fn finish_vfork(&self) {

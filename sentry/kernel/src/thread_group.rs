@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 use sentry_abi::{SigSet, Signal};
+use sentry_platform::GuestThread;
 use sentry_sync::{Level, Mutex, WaitQueue};
+use sentry_time::{ClockId, Timer};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, Resource};
 use crate::signal::{Handlers, Pending};
 use crate::task::Task;
 use crate::timers::ProcessTimers;
@@ -34,10 +36,26 @@ impl ExitStatus {
 pub struct StopState {
     /// The signal that stopped the process, while it is (being) stopped.
     pub signal: Option<Signal>,
+    /// Tells one stop from the next: a task that slept through a SIGCONT counts itself again.
+    pub generation: u64,
     /// Tasks that have reached the stop.
     pub stopped: usize,
+    /// All of them have, and the parent has been told.
+    pub complete: bool,
+    /// The first task that goes on tells the parent.
+    pub tell_continued: bool,
     /// What wait4(2) with WUNTRACED or WCONTINUED has not been told yet.
     pub unreported: Option<StopReport>,
+}
+
+impl StopState {
+    /// The signal of a stop that the last of `tasks` has now reached: the parent must be told.
+    pub fn settle(&mut self, tasks: usize) -> Option<Signal> {
+        let signal = self.signal.filter(|_| !self.complete && tasks > 0 && self.stopped >= tasks)?;
+        self.complete = true;
+        self.unreported = Some(StopReport::Stopped(signal));
+        Some(signal)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,11 +92,18 @@ pub struct GroupState {
     pub stop: StopState,
     /// All tasks have ended; the parent has not waited yet.
     pub zombie: Option<ExitStatus>,
-    /// What the process was called when its last task ended.
+    /// What the process was called, and whose it was, when its last task ended.
     pub last_comm: Vec<u8>,
-    /// Of tasks that have ended.
+    pub last_uid: u32,
+    /// System time of tasks that have ended. User time of host processes that execve(2) has left; of all once the process has ended.
     pub usage: Usage,
     pub children_usage: Usage,
+    /// Guest threads of tasks that have ended while others of the process still end: dropping one kills the host process.
+    pub(crate) graves: Vec<Box<dyn GuestThread>>,
+    /// Kills the host process of a process whose tasks do not come to their end.
+    pub(crate) patience: Option<Timer>,
+    /// Signals to several processes at once that this one has been sent: a fork that overlaps with one begins again.
+    pub(crate) broadcasts: u64,
 }
 
 pub struct ThreadGroup {
@@ -99,6 +124,8 @@ pub struct ThreadGroup {
     pub child_subreaper: AtomicBool,
     pub personality: AtomicU32,
     pub oom_score_adj: AtomicI32,
+    /// The address space is or was shared with another process (CLONE_VM without CLONE_THREAD).
+    pub(crate) shares_space: AtomicBool,
     pub timers: ProcessTimers,
     /// CLOCK_BOOTTIME at the start, ns.
     pub start_ns: i64,
@@ -119,8 +146,12 @@ impl ThreadGroup {
                     stop: StopState::default(),
                     zombie: None,
                     last_comm: Vec::new(),
+                    last_uid: 0,
                     usage: Usage::default(),
                     children_usage: Usage::default(),
+                    graves: Vec::new(),
+                    patience: None,
+                    broadcasts: 0,
                 },
             ),
             handlers: Mutex::new(Level::Leaf, handlers),
@@ -134,6 +165,7 @@ impl ThreadGroup {
             child_subreaper: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             oom_score_adj: AtomicI32::new(0),
+            shares_space: AtomicBool::new(false),
             timers: ProcessTimers::default(),
             start_ns,
         })
@@ -171,18 +203,76 @@ impl ThreadGroup {
         Signal::new(self.exit_signal.load(Ordering::Relaxed) as u64)
     }
 
-    /// Ends the whole process with `status`, unless it is ending already. Host processes are killed, sleeping tasks woken.
-    pub fn kill_all(&self, status: ExitStatus) {
-        let tasks = {
+    pub fn is_zombie(&self) -> bool {
+        self.state.lock().zombie.is_some()
+    }
+
+    /// CPU time, user and system. User time is what the host process used.
+    pub fn cpu_times(&self) -> (Duration, Duration) {
+        let (tasks, past) = {
+            let state = self.state.lock();
+            (state.tasks.clone(), state.usage)
+        };
+        let live = tasks.first().map(|t| t.mm().space().cpu_time()).unwrap_or_default();
+        let system = tasks.iter().map(|t| t.system_time()).sum::<Duration>();
+        (past.user + live, past.system + system)
+    }
+
+    /// RLIMIT_CPU.
+    pub fn cpu_limit(&self) -> (u64, u64) {
+        let limit = self.limits().get(Resource::Cpu);
+        (limit.soft, limit.hard)
+    }
+
+    /// Ends the whole process with `status`, unless it is ending already: its tasks leave guest code and sleeps and end in order, so that what
+    /// they hold for others (robust futexes) is let go.
+    pub fn kill_all(self: &Arc<Self>, status: ExitStatus) {
+        {
             let mut state = self.state.lock();
             if state.exit.is_none() && state.zombie.is_none() {
                 state.exit = Some(status);
             }
-            state.tasks.clone()
-        };
-        for task in tasks {
+        }
+        self.hurry(|_| true);
+    }
+
+    /// Makes tasks look at their orders to end. Those that do not within [`PATIENCE`] lose their host process.
+    pub(crate) fn hurry(self: &Arc<Self>, whom: impl Fn(&Arc<Task>) -> bool) {
+        let tasks: Vec<Arc<Task>> = self.state.lock().tasks.iter().filter(|t| whom(t)).cloned().collect();
+        let Some(first) = tasks.first() else { return };
+        // One that runs the caller's own thread only comes to its end as well.
+        if tasks.len() > 1 || !crate::task::is_current(first) {
+            let group = Arc::downgrade(self);
+            let timer = Timer::new(
+                &first.kernel.timers,
+                ClockId::Monotonic,
+                Arc::new(move |_| {
+                    if let Some(group) = group.upgrade() {
+                        group.lose_patience();
+                    }
+                }),
+            );
+            timer.arm_in(PATIENCE_NS, 0);
+            let old = self.state.lock().patience.replace(timer);
+            drop(old);
+        }
+        for task in &tasks {
+            task.kick();
+        }
+    }
+
+    fn lose_patience(&self) {
+        let tasks = self.tasks();
+        let late: Vec<&Arc<Task>> = tasks.iter().filter(|t| t.is_doomed()).collect();
+        if !late.is_empty() {
+            tracing::warn!(pid = self.id, tasks = late.len(), "guest threads do not end: killing their host process");
+        }
+        for task in late {
             task.kill_host();
             task.kick();
         }
     }
 }
+
+/// How long tasks of a process that ends may take to leave guest code: an interrupt needs microseconds.
+const PATIENCE_NS: u64 = 2_000_000_000;

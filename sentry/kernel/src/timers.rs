@@ -11,11 +11,13 @@ use sentry_sync::{Level, Mutex};
 use sentry_time::{ClockId, Remaining, Timer};
 
 use crate::kernel::Kernel;
+use crate::limits::INFINITY;
 use crate::task::Task;
 use crate::thread_group::ThreadGroup;
 
 /// How often the CPU time of a process with a CPU timer is looked at: one tick of a 100 Hz kernel.
 const CPU_TICK: u64 = 10_000_000;
+const SECOND: u64 = 1_000_000_000;
 
 /// Which interval timer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,13 +49,18 @@ enum Engine {
 
 struct PosixTimer {
     engine: Engine,
-    overrun: Arc<AtomicI32>,
+    /// Expirations that met the timer's signal still pending.
+    missed: Arc<AtomicI32>,
+    /// The overrun of the last signal that was delivered.
+    overrun: i32,
 }
 
 #[derive(Default)]
 struct Timers {
     real: Option<Timer>,
     cpu: [Option<CpuTimer>; 2],
+    /// RLIMIT_CPU.
+    limit: Option<CpuTimer>,
     posix: BTreeMap<i32, PosixTimer>,
     next_id: i32,
 }
@@ -62,8 +69,8 @@ pub struct ProcessTimers(Mutex<Timers>);
 
 impl Default for ProcessTimers {
     fn default() -> ProcessTimers {
-        // Below everything: CPU timers look at the process under it. Callbacks of timers run without it.
-        ProcessTimers(Mutex::new(Level::Control, Timers::default()))
+        // Below the process's own state: CPU timers look at it under this lock. Callbacks of timers run without it.
+        ProcessTimers(Mutex::new(Level::ProcessTimers, Timers::default()))
     }
 }
 
@@ -112,21 +119,22 @@ impl ProcessTimers {
         }
         let id = timers.next_id;
         timers.next_id = timers.next_id.wrapping_add(1).max(0);
-        let overrun = Arc::new(AtomicI32::new(0));
-        let expire = expiry(id, Arc::downgrade(group), notification, overrun.clone());
+        let missed = Arc::new(AtomicI32::new(0));
+        let expire = expiry(id, Arc::downgrade(group), notification, missed.clone());
         let engine = match clock {
             TimerClock::Host(clock) => Engine::Host(Timer::new(&kernel.timers, clock, expire)),
             TimerClock::ProcessCpu => Engine::Cpu(CpuTimer::new(kernel, Arc::downgrade(group), expire)),
         };
-        timers.posix.insert(id, PosixTimer { engine, overrun });
+        timers.posix.insert(id, PosixTimer { engine, missed, overrun: 0 });
         Ok(id)
     }
 
     /// timer_settime(2): `value_ns` absolute on the timer's clock or relative; 0 disarms.
     pub fn set(&self, id: i32, absolute: bool, value_ns: u64, interval_ns: u64) -> Result<Remaining> {
-        let timers = self.0.lock();
-        let timer = timers.posix.get(&id).ok_or(Errno::EINVAL)?;
-        timer.overrun.store(0, Ordering::Relaxed);
+        let mut timers = self.0.lock();
+        let timer = timers.posix.get_mut(&id).ok_or(Errno::EINVAL)?;
+        timer.missed.store(0, Ordering::Relaxed);
+        timer.overrun = 0;
         Ok(match &timer.engine {
             Engine::Host(t) if value_ns == 0 => t.disarm(),
             Engine::Host(t) if absolute => t.arm(i64::try_from(value_ns).unwrap_or(i64::MAX), interval_ns),
@@ -147,13 +155,42 @@ impl ProcessTimers {
 
     pub fn overrun(&self, id: i32) -> Result<i32> {
         let timers = self.0.lock();
-        Ok(timers.posix.get(&id).ok_or(Errno::EINVAL)?.overrun.load(Ordering::Relaxed))
+        Ok(timers.posix.get(&id).ok_or(Errno::EINVAL)?.overrun)
+    }
+
+    /// A timer's signal is being delivered: its information with the overrun up to now.
+    pub(crate) fn delivered(&self, info: SigInfo) -> SigInfo {
+        let id = info.pid();
+        let mut timers = self.0.lock();
+        let (Some(timer), Some(signal)) = (timers.posix.get_mut(&id), Signal::new(info.signo as u64)) else { return info };
+        timer.overrun = timer.missed.swap(0, Ordering::Relaxed);
+        SigInfo::timer(signal, id, timer.overrun, info.fields[1])
     }
 
     pub fn delete(&self, id: i32) -> Result<()> {
         let old = self.0.lock().posix.remove(&id).ok_or(Errno::EINVAL)?;
         drop(old);
         Ok(())
+    }
+
+    /// RLIMIT_CPU is set or inherited: SIGXCPU at the soft limit and each second from then on, SIGKILL at the hard one.
+    pub fn watch_cpu_limit(&self, kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>) {
+        let (soft, hard) = group.cpu_limit();
+        let old = std::mem::take(&mut self.0.lock().limit);
+        drop(old);
+        if soft == INFINITY {
+            return;
+        }
+        let target = Arc::downgrade(group);
+        let expire: Expiry = Arc::new(move |_| {
+            let Some(group) = target.upgrade() else { return };
+            let used = process_cpu_time(&group).as_secs();
+            let signal = if hard != INFINITY && used >= hard { Signal::SIGKILL } else { Signal::SIGXCPU };
+            let _ = group.send(signal, SigInfo::new(signal, SI_KERNEL));
+        });
+        let timer = CpuTimer::new(kernel, Arc::downgrade(group), expire);
+        timer.set_absolute(soft.max(1).saturating_mul(SECOND), SECOND);
+        self.0.lock().limit = Some(timer);
     }
 
     /// POSIX timers do not survive execve(2); interval timers do.
@@ -181,30 +218,28 @@ fn signal_timer(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, clock: ClockId, 
 
 type Expiry = Arc<dyn Fn(u64) + Send + Sync>;
 
-fn expiry(id: i32, group: Weak<ThreadGroup>, notification: Notification, overrun: Arc<AtomicI32>) -> Expiry {
+fn expiry(id: i32, group: Weak<ThreadGroup>, notification: Notification, missed: Arc<AtomicI32>) -> Expiry {
     Arc::new(move |expirations| {
-        let missed = i32::try_from(expirations.saturating_sub(1)).unwrap_or(i32::MAX);
+        let expirations = i32::try_from(expirations).unwrap_or(i32::MAX);
+        // A signal that still waits stands for all expirations until it is delivered.
+        let first = |pending: sentry_abi::SigSet, signal: Signal| {
+            let waits = pending.contains(signal);
+            missed.fetch_add(if waits { expirations } else { expirations - 1 }, Ordering::Relaxed);
+            !waits
+        };
         match &notification {
             Notification::None => {}
             Notification::Process { signal, value } => {
                 let Some(group) = group.upgrade() else { return };
-                let missed = if group.pending_set().contains(*signal) {
-                    overrun.fetch_add(missed.saturating_add(1), Ordering::Relaxed);
-                    return;
-                } else {
-                    missed
-                };
-                overrun.store(missed, Ordering::Relaxed);
-                let _ = group.send(*signal, SigInfo::timer(*signal, id, missed, *value));
+                if first(group.pending_set(), *signal) {
+                    let _ = group.send(*signal, SigInfo::timer(*signal, id, 0, *value));
+                }
             }
             Notification::Thread { signal, value, task } => {
                 let Some(task) = task.upgrade() else { return };
-                if task.pending_set().contains(*signal) {
-                    overrun.fetch_add(missed.saturating_add(1), Ordering::Relaxed);
-                    return;
+                if first(task.pending_set(), *signal) {
+                    let _ = task.send(*signal, SigInfo::timer(*signal, id, 0, *value));
                 }
-                overrun.store(missed, Ordering::Relaxed);
-                let _ = task.send(*signal, SigInfo::timer(*signal, id, missed, *value));
             }
         }
     })
@@ -225,9 +260,8 @@ struct CpuState {
 
 /// CPU time of a process, user and system.
 pub fn process_cpu_time(group: &ThreadGroup) -> Duration {
-    let Some(task) = group.any_task() else { return group.state.lock().usage.user };
-    let system: Duration = group.tasks().iter().map(|t| t.system_time()).sum();
-    task.mm().space().cpu_time() + system + group.state.lock().usage.system
+    let (user, system) = group.cpu_times();
+    user + system
 }
 
 impl CpuTimer {

@@ -5,10 +5,13 @@
 pub enum Level {
     /// Boot and control state.
     Control = 0,
-    /// The ends of processes, and looking for them (wait4).
-    ProcessEnds = 5,
+    /// What parents and children learn of each other: an end or a stop is seen by wait(2) and told by SIGCHLD as one step; processes are made
+    /// and signals to many processes are sent one after the other (Linux's `tasklist_lock`).
+    Lineage = 5,
     /// Process tree: parents, children, sessions, process groups, pid tables.
     ProcessTree = 10,
+    /// A process's interval and POSIX timers.
+    ProcessTimers = 15,
     /// One thread group's state.
     ThreadGroup = 20,
     /// One task's state.

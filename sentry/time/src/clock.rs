@@ -75,6 +75,11 @@ impl ClockId {
     }
 }
 
+/// CPU time of the calling host thread, ns.
+pub fn thread_cpu_ns() -> u64 {
+    clock_gettime(HostClock::CLOCK_THREAD_CPUTIME_ID).map_or(0, |t| Timespec::new(t.tv_sec(), t.tv_nsec()).as_ns().unsigned_abs())
+}
+
 pub fn now(clock: ClockId) -> Timespec {
     clock.now()
 }

@@ -7,5 +7,5 @@
 mod clock;
 mod timer;
 
-pub use clock::{ClockId, now, now_ns};
+pub use clock::{ClockId, now, now_ns, thread_cpu_ns};
 pub use timer::{Remaining, Timer, TimerCallback, TimerQueue};

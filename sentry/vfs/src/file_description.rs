@@ -1,7 +1,7 @@
 //! An open file description (open(2)): what descriptors, also of several processes, share: operations, offset, status flags.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bitflags::bitflags;
 use sentry_abi::{Errno, Result};
@@ -11,6 +11,7 @@ use sentry_sync::{Level, Mutex};
 use crate::attr::Attr;
 use crate::file::{FileOps, Seek};
 use crate::path::Path;
+use crate::text::WriteAccess;
 use crate::watch::{event, notify, notify_last_close};
 
 bitflags! {
@@ -42,6 +43,8 @@ pub struct FileDescription {
     pub offset: Mutex<u64>,
     /// F_SETOWN: kernel-global pid, negative for a group; F_SETSIG in the upper half.
     pub owner: AtomicU64,
+    /// Keeps the file from being executed while this description may write it.
+    pub(crate) write_access: OnceLock<WriteAccess>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -67,6 +70,7 @@ impl FileDescription {
             status: AtomicU32::new(status.bits()),
             offset: Mutex::new(Level::FileOffset, 0),
             owner: AtomicU64::new(0),
+            write_access: OnceLock::new(),
         })
     }
 
@@ -83,6 +87,7 @@ impl FileDescription {
             status: AtomicU32::new(0),
             offset: Mutex::new(Level::FileOffset, 0),
             owner: AtomicU64::new(0),
+            write_access: OnceLock::new(),
         })
     }
 

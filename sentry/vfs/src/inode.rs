@@ -13,6 +13,7 @@ use crate::caller::Caller;
 use crate::file::FileOps;
 use crate::lock::FileLocks;
 use crate::path::Path;
+use crate::text::Writers;
 use crate::watch::Watches;
 
 /// A node to be made in a directory. The umask has been applied; owner and set-gid inheritance have been settled by [`crate::ops`].
@@ -48,6 +49,7 @@ pub enum RenameMode {
 pub struct InodeState {
     pub locks: FileLocks,
     pub watches: Watches,
+    pub(crate) writers: Writers,
     /// Open descriptions of it (O_PATH left out).
     opens: AtomicU32,
     /// The pipe of an opened FIFO, the socket bound to a name: whatever the object's own crate puts there.
@@ -61,6 +63,7 @@ impl Default for InodeState {
         InodeState {
             locks: FileLocks::default(),
             watches: Watches::default(),
+            writers: Writers::default(),
             opens: AtomicU32::new(0),
             attached: Mutex::new(Level::InodeState, None),
             extension: OnceLock::new(),

@@ -17,6 +17,7 @@ mod mount;
 mod namespace;
 mod ops;
 mod path;
+mod text;
 mod walk;
 mod watch;
 
@@ -35,6 +36,7 @@ pub use ops::{
     rename, rmdir, set_times, set_xattr, stat, symlink, truncate, unlink, without_set_ids,
 };
 pub use path::Path;
+pub use text::{DenyWrite, WriteAccess};
 pub use walk::{Follow, Walk, allows_exec, resolve, resolve_parent};
 pub use watch::{WatchEvent, WatchSink, Watches, event as watch_event, notify};
 

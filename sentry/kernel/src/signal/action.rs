@@ -93,7 +93,8 @@ impl Handlers {
     pub fn ignores(&self, signal: Signal) -> bool {
         match self.get(signal).disposition() {
             Disposition::Ignore => true,
-            Disposition::Default => signal.default_action() == DefaultAction::Ignore,
+            // SIGCONT has done its work when it is sent.
+            Disposition::Default => matches!(signal.default_action(), DefaultAction::Ignore | DefaultAction::Continue),
             Disposition::Handler => false,
         }
     }

@@ -1,7 +1,7 @@
 //! Delivering signals to the running task: what get_signal() and the restart logic of arch/x86/kernel/signal.c do.
 
 use sentry_abi::signal::DefaultAction;
-use sentry_abi::{Errno, SigInfo, SigSet, Signal, nr};
+use sentry_abi::{Errno, SigInfo, SigSet, Signal};
 use sentry_platform::FaultInfo;
 
 use super::action::{Disposition, SigAction, sa};
@@ -87,17 +87,24 @@ impl CurrentTask {
         registers.orig_rax = u64::MAX;
     }
 
-    /// No handler ran: an interrupted call starts again.
-    pub(crate) fn finish_interrupted_call(&mut self) {
-        let Some((restart, native)) = self.interrupted.take() else { return };
+    /// No handler ran: an interrupted call starts again, in the guest, or right here if it left a restart block. True in the second case: it
+    /// may have been interrupted again.
+    pub(crate) fn finish_interrupted_call(&mut self) -> bool {
+        let Some((restart, native)) = self.interrupted.take() else { return false };
         if native == Native::Platform {
             self.thread.resume_native();
-            return;
+            return false;
         }
-        let number = if restart == Restart::Block { nr::RESTART_SYSCALL as u64 } else { self.thread.call().number };
+        if restart == Restart::Block {
+            let result = self.run_restart();
+            self.complete(result);
+            return true;
+        }
+        let number = self.thread.call().number;
         let registers = self.thread.registers();
         registers.rip = registers.rip.wrapping_sub(SYSCALL_LEN);
         registers.rax = number;
+        false
     }
 
     /// A signal that cannot be blocked or ignored since an instruction of the thread raised it (force_sig_info).

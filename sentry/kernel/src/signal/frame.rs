@@ -227,6 +227,7 @@ impl CurrentTask {
     /// rt_sigreturn(2). A frame that makes no sense ends in SIGSEGV.
     pub fn sigreturn(&mut self) {
         self.keep_registers();
+        self.restart = None;
         if self.try_sigreturn().is_err() {
             self.force_signal(SigInfo::new(Signal::SIGSEGV, sentry_abi::signal::SI_KERNEL), None);
         }

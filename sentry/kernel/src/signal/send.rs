@@ -7,7 +7,8 @@ use sentry_abi::{Errno, Result, SigInfo, SigSet, Signal};
 
 use crate::kernel::Kernel;
 use crate::limits::Resource;
-use crate::task::Task;
+use crate::process_tree::Lineage;
+use crate::task::{RunState, Task};
 use crate::thread_group::{ExitStatus, GroupState, ThreadGroup};
 
 impl Task {
@@ -19,12 +20,18 @@ impl Task {
 
 impl ThreadGroup {
     /// To the process as a whole (kill(2)).
-    pub fn send(&self, signal: Signal, info: SigInfo) -> Result<()> {
+    pub fn send(self: &Arc<Self>, signal: Signal, info: SigInfo) -> Result<()> {
+        deliver(self, None, signal, info)
+    }
+
+    /// [`ThreadGroup::send`] for one of the processes that a signal goes to: a process that this one is just making must not escape it.
+    pub fn send_as_one_of(self: &Arc<Self>, _: &Lineage<'_>, signal: Signal, info: SigInfo) -> Result<()> {
+        self.state.lock().broadcasts += 1;
         deliver(self, None, signal, info)
     }
 }
 
-fn deliver(group: &ThreadGroup, thread: Option<&Arc<Task>>, signal: Signal, info: SigInfo) -> Result<()> {
+fn deliver(group: &Arc<ThreadGroup>, thread: Option<&Arc<Task>>, signal: Signal, info: SigInfo) -> Result<()> {
     let handlers = group.handlers();
     let limit = group.limits().soft(Resource::PendingSignals);
     // The sandbox's init cannot be killed or stopped from inside (pid_namespaces(7)).
@@ -32,43 +39,72 @@ fn deliver(group: &ThreadGroup, thread: Option<&Arc<Task>>, signal: Signal, info
     if group.id == 1 && unblockable && info.code <= SI_USER {
         return Ok(());
     }
-    let mut resume = false;
-    let targets = {
+    let (fatal, targets) = {
         let mut state = group.state.lock();
         if state.zombie.is_some() {
             return Ok(());
         }
-        if signal == Signal::SIGCONT || signal == Signal::SIGKILL {
-            discard(&mut state, SigSet::STOPS);
-            resume = state.stop.signal.is_some();
-        } else if signal.default_action() == DefaultAction::Stop {
-            discard(&mut state, SigSet::of(Signal::SIGCONT));
-        }
-        if signal == Signal::SIGKILL {
+        let mut targets = prepare(&mut state, signal);
+        if signal == Signal::SIGKILL || ends_at_once(&state, thread, signal, &info, &handlers, group.id) {
             state.exit.get_or_insert(ExitStatus::Signaled { signal, core: false });
-            state.tasks.clone()
+            (true, Vec::new())
         } else if dropped(&state, thread, signal, &info, &handlers, group.id) {
-            Vec::new()
+            (false, targets)
         } else {
+            // Only a real-time signal finds the queue full, and none of those wakes by `prepare`.
             match thread {
                 Some(task) => task.pending.lock().push(signal, info, limit)?,
                 None => state.pending.push(signal, info, limit)?,
             }
-            wake_targets(&state, thread, signal)
+            targets.extend(wake_targets(&state, thread, signal));
+            (false, targets)
         }
     };
-    let tell = resume && group.resume();
+    if fatal {
+        group.hurry(|_| true);
+    }
     for task in &targets {
-        if signal == Signal::SIGKILL {
-            task.kill_host();
-        }
         task.kick();
     }
     group.signal_queued.wake_all();
-    if tell && let Some(task) = group.any_task() {
-        task.kernel.tell_parent_of_continue(group);
-    }
     Ok(())
+}
+
+/// Stop signals and SIGCONT cancel each other when they are sent; SIGCONT lets a stopped process go on whatever becomes of it.
+/// Returns the tasks that must look. `prepare_signal`.
+fn prepare(state: &mut GroupState, signal: Signal) -> Vec<Arc<Task>> {
+    if signal == Signal::SIGCONT {
+        discard(state, SigSet::STOPS);
+        return if state.resume() { state.tasks.clone() } else { Vec::new() };
+    }
+    if signal.default_action() == DefaultAction::Stop {
+        discard(state, SigSet::of(Signal::SIGCONT));
+    }
+    Vec::new()
+}
+
+/// A signal that will end the process by its default action does so when it is sent, also while the task that would take it sleeps a sleep
+/// that only the end interrupts (vfork). `complete_signal`, `sig_fatal`.
+fn ends_at_once(
+    state: &GroupState,
+    thread: Option<&Arc<Task>>,
+    signal: Signal,
+    info: &SigInfo,
+    handlers: &super::Handlers,
+    id: i32,
+) -> bool {
+    if handlers.get(signal).disposition() != super::Disposition::Default
+        || signal.default_action() != DefaultAction::Terminate
+        || id == 1 && info.code <= SI_USER
+        || state.stop.signal.is_some()
+    {
+        return false;
+    }
+    let takes = |t: &Arc<Task>| t.run_state() != RunState::Dead && !t.mask().contains(signal) && !t.awaits(signal);
+    match thread {
+        Some(task) => takes(task),
+        None => state.tasks.iter().any(takes),
+    }
 }
 
 fn discard(state: &mut GroupState, signals: SigSet) {
@@ -82,7 +118,11 @@ fn discard(state: &mut GroupState, signals: SigSet) {
 fn dropped(state: &GroupState, thread: Option<&Arc<Task>>, signal: Signal, info: &SigInfo, handlers: &super::Handlers, id: i32) -> bool {
     let blocked = match thread {
         Some(task) => task.mask().contains(signal),
-        None => state.tasks.iter().any(|t| t.mask().contains(signal)),
+        // As Linux, the leader's mask decides: threads that block everything must not make the others' sleeps end for nothing.
+        None => {
+            let leader = state.tasks.iter().find(|t| t.tid() == id).or_else(|| state.tasks.first());
+            leader.is_some_and(|t| t.mask().contains(signal))
+        }
     };
     if blocked {
         return false;
@@ -100,7 +140,7 @@ fn wake_targets(state: &GroupState, thread: Option<&Arc<Task>>, signal: Signal) 
     if let Some(task) = thread {
         return vec![task.clone()];
     }
-    let willing = state.tasks.iter().find(|t| t.wanted().contains(signal));
+    let willing = state.tasks.iter().find(|t| t.run_state() != RunState::Dead && t.wanted().contains(signal));
     willing.cloned().into_iter().collect()
 }
 
@@ -114,8 +154,12 @@ impl Kernel {
 
     /// To every process of a group, from the kernel (terminal).
     pub fn signal_process_group(&self, process_group: i32, signal: Signal) {
+        self.signal_members(&self.processes.lineage(), process_group, signal);
+    }
+
+    pub(crate) fn signal_members(&self, lineage: &Lineage<'_>, process_group: i32, signal: Signal) {
         for group in self.processes.members(process_group) {
-            let _ = group.send(signal, SigInfo::new(signal, SI_KERNEL));
+            let _ = group.send_as_one_of(lineage, signal, SigInfo::new(signal, SI_KERNEL));
         }
     }
 }

@@ -56,6 +56,7 @@ impl CurrentTask {
         }
         let waiter = Waiter::new(Arc::new(WakeTask(self.task.clone())), want);
         let mut first = Some(&waiter);
+        self.task.note_system_time();
         self.task.set_run_state(RunState::Sleeping);
         let result = loop {
             if let Some(value) = attempt(first.take()) {

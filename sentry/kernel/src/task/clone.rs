@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sentry_abi::{Errno, Result, UserAddr};
+use sentry_auth::Caps;
 use sentry_platform::{Registers, SpawnKind};
 use sentry_sync::WaitQueue;
 
-use super::{CurrentTask, Stop, SysResult, Task, TaskSeed, VforkDone};
+use super::{CurrentTask, Restart, Stop, SysResult, Task, TaskSeed, VforkDone};
 use crate::limits::Resource;
 use crate::thread_group::ThreadGroup;
 
@@ -67,8 +68,14 @@ impl CurrentTask {
         check(request)?;
         let flags = request.flags;
         let kernel = self.task.kernel.clone();
-        if kernel.processes.task_count() as u64 >= self.limit(Resource::Processes).min(kernel.max_tasks) {
-            return Err(Errno::EAGAIN.into());
+        if flags & flag::PARENT != 0 && self.task.pid() == 1 {
+            return Err(Errno::EINVAL.into());
+        }
+        self.check_task_limit()?;
+        let broadcasts = self.task.group.state.lock().broadcasts;
+        if flags & flag::THREAD == 0 && self.task.has_work() {
+            // A signal to a process group must meet parent and child, or neither child nor fork.
+            return Err(Stop::Restart(Restart::Always));
         }
         let tid = kernel.processes.allocate()?;
         let kind = match flags {
@@ -104,9 +111,10 @@ impl CurrentTask {
         self.inherit(&task, request);
         let vfork = (flags & flag::VFORK != 0).then(|| Arc::new(VforkDone { done: AtomicBool::new(false), queue: WaitQueue::new() }));
         *task.vfork.lock() = vfork.clone();
-        if let Err(errno) = self.write_ids(request, &task).and_then(|()| self.enter(&task, &group, flags)) {
+        self.write_ids(request, &task);
+        if let Err(stop) = self.enter(&task, &group, flags, broadcasts) {
             thread.exit(None);
-            return Err(errno.into());
+            return Err(stop);
         }
         let mut current = CurrentTask::new(task.clone(), thread);
         // A child on the parent's own stack (fork, vfork) keeps the alternate stack; one on another stack of the same memory does not.
@@ -152,8 +160,14 @@ impl CurrentTask {
         } else {
             Arc::new(mine.handlers().copy())
         };
-        let group = ThreadGroup::new(tid, handlers, mine.limits(), exit_signal as i32, sentry_time::ClockId::Boottime.now_ns());
+        // A sibling's end is told as the caller's own would be.
+        let exit_signal = if flags & flag::PARENT != 0 { mine.exit_signal.load(Ordering::Relaxed) } else { exit_signal as i32 };
+        let group = ThreadGroup::new(tid, handlers, mine.limits(), exit_signal, sentry_time::ClockId::Boottime.now_ns());
         group.dumpable.store(mine.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+        if flags & flag::VM != 0 {
+            mine.shares_space.store(true, Ordering::Relaxed);
+            group.shares_space.store(true, Ordering::Relaxed);
+        }
         group.personality.store(mine.personality.load(Ordering::Relaxed), Ordering::Relaxed);
         group.oom_score_adj.store(mine.oom_score_adj.load(Ordering::Relaxed), Ordering::Relaxed);
         group
@@ -165,28 +179,49 @@ impl CurrentTask {
         }
         task.nice.store(self.task.nice.load(Ordering::Relaxed), Ordering::Relaxed);
         task.timer_slack_ns.store(self.task.timer_slack_ns.load(Ordering::Relaxed), Ordering::Relaxed);
+        task.inherit_affinity(&self.task);
         task.creator_tid.store(self.task.tid(), Ordering::Relaxed);
     }
 
-    fn write_ids(&self, request: &CloneRequest, task: &Task) -> Result<()> {
+    /// As Linux, bad addresses are the caller's and the child's bad luck.
+    fn write_ids(&self, request: &CloneRequest, task: &Task) {
         let tid = task.tid();
         if request.flags & flag::PARENT_SETTID != 0 {
-            self.mm.write(request.parent_tid, &tid.to_le_bytes())?;
+            let _ = self.mm.write(request.parent_tid, &tid.to_le_bytes());
         }
         if request.flags & flag::CHILD_SETTID != 0 {
-            // As schedule_tail() does: a bad address is the child's bad luck.
             let _ = task.mm().write(request.child_tid, &tid.to_le_bytes());
+        }
+    }
+
+    /// The sandbox's most, and RLIMIT_NPROC of those whom it binds.
+    fn check_task_limit(&self) -> Result<()> {
+        let kernel = &self.task.kernel;
+        if kernel.processes.task_count() as u64 >= kernel.max_tasks {
+            return Err(Errno::EAGAIN);
+        }
+        let (limit, creds) = (self.limit(Resource::Processes), self.creds());
+        let bound = creds.uid != 0 && !creds.has(Caps::SYS_RESOURCE) && !creds.has(Caps::SYS_ADMIN);
+        if bound && limit < kernel.max_tasks && kernel.processes.tasks_of(creds.uid) as u64 >= limit {
+            return Err(Errno::EAGAIN);
         }
         Ok(())
     }
 
     /// Makes the task known. A process that is ending takes no new tasks.
-    fn enter(&self, task: &Arc<Task>, group: &Arc<ThreadGroup>, flags: u64) -> Result<()> {
+    fn enter(&self, task: &Arc<Task>, group: &Arc<ThreadGroup>, flags: u64, broadcasts: u64) -> Result<(), Stop> {
         let tree = &self.task.kernel.processes;
+        let _lineage = tree.lineage();
+        if self.task.is_doomed() {
+            return Err(Errno::EAGAIN.into());
+        }
+        if flags & flag::THREAD == 0 && self.task.group.state.lock().broadcasts != broadcasts {
+            return Err(Stop::Restart(Restart::Always));
+        }
         {
             let mut state = group.state.lock();
             if state.exit.is_some() || state.exec.is_some() {
-                return Err(Errno::EAGAIN);
+                return Err(Errno::EAGAIN.into());
             }
             state.tasks.push(task.clone());
         }
@@ -195,6 +230,7 @@ impl CurrentTask {
         } else {
             let parent = if flags & flag::PARENT != 0 { tree.parent(self.task.pid()) } else { self.task.pid() };
             tree.add_process(group.clone(), task.clone(), parent);
+            group.timers.watch_cpu_limit(&self.task.kernel, group);
         }
         Ok(())
     }
@@ -224,7 +260,7 @@ impl Task {
     /// Undoes [`CurrentTask::enter`] for a task that never started.
     fn abandon(self: &Arc<Task>) {
         self.group.state.lock().tasks.retain(|t| !Arc::ptr_eq(t, self));
-        self.kernel.processes.remove_task(self.tid());
+        self.kernel.processes.remove_task(self);
         if self.group.id == self.tid() {
             self.kernel.processes.reap(self.group.id);
         }

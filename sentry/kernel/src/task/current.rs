@@ -173,7 +173,21 @@ impl CurrentTask {
 
     /// rt_sigprocmask(2): SIGKILL and SIGSTOP stay unblocked.
     pub fn set_mask(&mut self, mask: SigSet) {
-        self.task.mask.store(mask.without(SigSet::UNBLOCKABLE).0, Ordering::SeqCst);
+        let mask = mask.without(SigSet::UNBLOCKABLE);
+        let old = SigSet(self.task.mask.swap(mask.0, Ordering::SeqCst));
+        let newly_blocked = mask.without(old);
+        if newly_blocked.is_empty() {
+            return;
+        }
+        // A signal for the process that this task was to take is another one's now (retarget_shared_pending()).
+        let heir = {
+            let state = self.task.group.state.lock();
+            let orphaned = state.pending.set().intersect(newly_blocked);
+            if orphaned.is_empty() { None } else { state.tasks.iter().find(|t| !t.wanted().intersect(orphaned).is_empty()).cloned() }
+        };
+        if let Some(heir) = heir {
+            heir.kick();
+        }
     }
 }
 

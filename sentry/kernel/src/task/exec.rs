@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sentry_abi::{Errno, Mode, Result};
+use sentry_abi::{Errno, Mode, Result, Signal};
 use sentry_auth::Credentials;
 use sentry_mm::Mm;
 use sentry_platform::{GuestThread, Registers};
@@ -37,15 +37,16 @@ impl CurrentTask {
         let cx = self.fs_context();
         let program = loader::prepare(&cx, self, request.file, &request.name, argv)?;
         let credentials = self.credentials_after(&program.path)?;
-        let (mut thread, mm, entry) = self.build(&program, &request.env, &credentials)?;
+        let comm = program.comm.clone();
+        let (mut thread, mm, entry) = self.build(program, &request.env, &credentials)?;
         self.end_other_threads()?;
         *thread.registers() = Registers::fresh(entry.rip, entry.rsp);
         thread.reset_fp_state();
-        self.become_program(thread, mm, credentials, &program);
+        self.become_program(thread, mm, credentials, &comm);
         Ok(0)
     }
 
-    fn build(&mut self, program: &Program, env: &[Vec<u8>], credentials: &Credentials) -> Result<(Box<dyn GuestThread>, Arc<Mm>, Entry)> {
+    fn build(&mut self, program: Program, env: &[Vec<u8>], credentials: &Credentials) -> Result<(Box<dyn GuestThread>, Arc<Mm>, Entry)> {
         let kernel = self.task.kernel.clone();
         let mut thread = kernel.platform.new_space().map_err(|e| {
             tracing::warn!(error = %e, "no address space for execve");
@@ -88,40 +89,50 @@ impl CurrentTask {
         for task in &others {
             task.must_exit.store(true, Ordering::SeqCst);
         }
-        // The old host process, with all its threads, has done its work; this task's new thread is another's.
-        self.task.kill_host();
-        for task in &others {
-            task.kick();
-        }
+        self.task.group.hurry(|t| !Arc::ptr_eq(t, &self.task));
         let waited = self.block_killable(|waiter| {
             if let Some(waiter) = waiter {
                 self.task.group.ended.add(waiter);
             }
             (self.task.group.state.lock().tasks.len() == 1).then_some(())
         });
-        self.task.group.state.lock().exec = None;
+        let patience = {
+            let mut state = self.task.group.state.lock();
+            state.exec = None;
+            // Needed on if the process is ending.
+            if state.exit.is_none() { state.patience.take() } else { None }
+        };
+        drop(patience);
         waited.map_err(|_| Errno::EAGAIN)
     }
 
-    fn become_program(&mut self, thread: Box<dyn GuestThread>, mm: Arc<Mm>, credentials: Credentials, program: &Program) {
+    fn become_program(&mut self, thread: Box<dyn GuestThread>, mm: Arc<Mm>, credentials: Credentials, comm: &[u8]) {
         let task = self.task.clone();
         let privileged = credentials.euid != credentials.uid || credentials.egid != credentials.gid;
+        self.leave_memory();
         *task.interrupter.lock() = thread.interrupter();
         let old_thread = std::mem::replace(&mut self.thread, thread);
         let old_mm = std::mem::replace(&mut *task.mm.lock(), mm.clone());
         self.mm = mm;
+        // The old host process ends with its threads.
+        let graves = std::mem::take(&mut task.group.state.lock().graves);
+        drop(graves);
         drop(old_thread);
         drop(old_mm);
         self.take_leaders_place();
+        if privileged || credentials.euid != task.credentials().euid || credentials.egid != task.credentials().egid {
+            task.parent_death_signal.store(0, Ordering::Relaxed);
+        }
         task.set_credentials(credentials);
-        task.set_comm(&program.comm);
+        task.set_comm(comm);
         task.group.did_exec.store(true, Ordering::Relaxed);
         task.group.dumpable.store(!privileged, Ordering::Relaxed);
         let handlers = Arc::new(task.group.handlers().after_exec());
         *task.group.handlers.lock() = handlers;
         task.clear_child_tid.store(0, Ordering::Relaxed);
         task.robust_list.store(0, Ordering::Relaxed);
-        task.parent_death_signal.store(0, Ordering::Relaxed);
+        task.group.exit_signal.store(i32::from(Signal::SIGCHLD.number()), Ordering::Relaxed);
+        task.group.shares_space.store(false, Ordering::Relaxed);
         task.group.timers.after_exec();
         self.reset_alt_stack();
         self.restart = None;
@@ -132,6 +143,14 @@ impl CurrentTask {
         task.set_files(own);
         self.keep_registers();
         task.finish_vfork();
+    }
+
+    /// What others may wait for in the memory that is left: locks, and the word that a joining thread watches (exec_mm_release()).
+    fn leave_memory(&mut self) {
+        let user = self.thread.space().cpu_time();
+        self.task.group.state.lock().usage.user += user;
+        self.release_robust_list();
+        self.clear_shared_tid();
     }
 
     /// A thread that was not the leader takes the leader's number.

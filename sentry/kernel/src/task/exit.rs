@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sentry_abi::signal::{CLD_DUMPED, CLD_EXITED, CLD_KILLED};
+use sentry_abi::signal::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
 use sentry_abi::{SigInfo, Signal, UserAddr};
+use sentry_platform::{GuestThread, Share};
 
 use super::current::Ended;
-use super::{CurrentTask, Task};
+use super::{CurrentTask, RunState, Task};
+use crate::process_tree::Lineage;
 use crate::signal::{Disposition, sa};
 use crate::thread_group::{ExitStatus, ThreadGroup, Usage};
 
@@ -16,6 +18,8 @@ impl CurrentTask {
     /// exit(2): this thread ends.
     pub fn exit(&mut self, code: u8) {
         self.ended = Some(Ended::Exit);
+        // From now on no signal for the process is meant for this task.
+        self.task.set_run_state(RunState::Dead);
         if self.task.tid() == self.task.pid() {
             self.task.group.state.lock().leader_code = code;
         }
@@ -25,66 +29,90 @@ impl CurrentTask {
     /// exit_group(2), or a signal's default action: the process ends.
     pub fn end_process(&mut self, status: ExitStatus) {
         self.keep_registers();
-        {
-            let mut state = self.task.group.state.lock();
-            state.exit.get_or_insert(status);
-        }
-        self.note_usage();
-        self.release_robust_list();
         self.task.group.kill_all(status);
-    }
-
-    /// CPU time of the host process, while it can still be asked.
-    fn note_usage(&mut self) {
-        let user = self.mm.space().cpu_time();
-        self.task.group.state.lock().usage.user = user;
     }
 
     /// The task's last act.
     pub(crate) fn finish(mut self) {
         let task = self.task.clone();
         let orderly = self.ended == Some(Ended::Exit);
-        if orderly {
-            self.note_usage();
+        let mut user = Duration::ZERO;
+        if self.ended != Some(Ended::HostGone) {
+            user = self.thread.space().cpu_time();
             self.release_robust_list();
+            if !orderly {
+                self.clear_shared_tid();
+            }
         }
+        task.note_system_time();
         let clear = task.clear_child_tid.load(Ordering::Relaxed);
         let clear = (clear != 0).then_some(UserAddr(clear));
-        // A vfork child's end must not be seen before it has stopped using the parent's memory: the thread goes first.
         let CurrentTask { thread, mm, .. } = self;
-        if orderly {
+        let body = if orderly {
             thread.exit(clear);
+            None
         } else {
-            // The host process was killed, or a task in execve kills it.
-            drop(thread);
-        }
+            Some(thread)
+        };
         drop(mm);
-        task.finish_vfork();
-        task.leave();
+        task.leave(body, user);
+    }
+
+    /// A process that shares its memory with another one, and dies as a whole, still clears its tasks' words (mm_release()).
+    pub(super) fn clear_shared_tid(&mut self) {
+        let at = UserAddr(self.task.clear_child_tid.load(Ordering::Relaxed));
+        if !at.is_null() && self.task.group.shares_space.load(Ordering::Relaxed) && self.mm.write_obj(at, &0u32).is_ok() {
+            let _ = self.thread.futex_wake(at, 1, Share::Shared);
+            let _ = self.thread.futex_wake(at, 1, Share::Private);
+        }
     }
 }
 
 impl Task {
-    /// Takes the task out of its process; the last one makes the process a zombie.
-    fn leave(self: &Arc<Task>) {
+    /// Takes the task out of its process; the last one makes the process a zombie. `body` is what is left of the guest thread of a process that
+    /// is being ended, `user` the CPU time of its host process.
+    fn leave(self: &Arc<Task>, body: Option<Box<dyn GuestThread>>, user: Duration) {
         let group = self.group.clone();
         // Files go before the parent hears of the end.
         let files = self.files();
         self.set_files(Arc::new(crate::fd_table::FdTable::default()));
         drop(files);
         self.kernel.tell_of_parent_death(self);
-        let last = {
+        let (last, bodies, heir) = {
+            let lineage = self.kernel.processes.lineage();
             let mut state = group.state.lock();
+            state.graves.extend(body);
             state.tasks.retain(|t| !Arc::ptr_eq(t, self));
-            state.usage.system += Duration::from_nanos(self.system_ns.load(Ordering::Relaxed));
-            state.tasks.is_empty()
+            state.usage.system += self.system_time();
+            let left = state.tasks.len();
+            let bodies = if left == 0 {
+                state.usage.user += user;
+                std::mem::take(&mut state.graves)
+            } else {
+                Vec::new()
+            };
+            // What was sent to the process while this task could still have taken it.
+            let pending = state.pending.set();
+            let heir = state.tasks.iter().find(|t| !t.wanted().intersect(pending).is_empty()).cloned();
+            let stopped = state.stop.settle(left);
+            drop(state);
+            if let Some(signal) = stopped {
+                self.kernel.tell_parent_of_stop(&lineage, &group, CLD_STOPPED, signal.number() as i32);
+            }
+            (left == 0, bodies, heir)
         };
+        // The host process is dead before a vfork parent goes on in the same memory, and before the parent hears of the end.
+        drop(bodies);
+        self.finish_vfork();
         // The leader's number stays taken while the process is there: as a group's.
-        self.kernel.processes.remove_task(self.tid());
+        self.kernel.processes.remove_task(self);
         if last {
             self.kernel.process_ended(&group, self);
         } else {
             group.ended.wake_all();
+        }
+        if let Some(heir) = heir {
+            heir.kick();
         }
     }
 }
@@ -92,48 +120,75 @@ impl Task {
 impl crate::kernel::Kernel {
     /// The last task of a process has ended.
     fn process_ended(&self, group: &Arc<ThreadGroup>, last: &Task) {
-        let status = {
-            let mut state = group.state.lock();
-            let code = state.leader_code;
-            state.last_comm = last.comm();
-            *state.exit.get_or_insert(ExitStatus::Exited(code))
-        };
+        let patience = group.state.lock().patience.take();
+        drop(patience);
         group.timers.disarm_all();
         self.system_calls.process_ended(group.id);
         self.leave_session(group);
         if group.id == 1 {
-            self.kill_everything_else(status);
+            self.kill_everything_else();
         }
-        self.become_zombie(group, status, last.credentials().uid);
+        let status = self.become_zombie(group, last);
         group.ended.wake_all();
         if group.id == 1 {
             self.init_ended(status);
         }
     }
 
-    /// Hands the children on, becomes waitable and tells the parent, in one turn: who waits sees all of it or nothing, so SIGCHLD is pending
-    /// when wait4(2) returns, and nobody reaps a child that has not told yet.
-    fn become_zombie(&self, group: &Arc<ThreadGroup>, status: ExitStatus, uid: u32) {
-        let _turn = self.ends.lock();
+    /// What parent, children and process groups see of the end, as one step. exit_notify().
+    fn become_zombie(&self, group: &Arc<ThreadGroup>, last: &Task) -> ExitStatus {
+        let lineage = self.processes.lineage();
+        let mut anchored: Vec<i32> =
+            self.processes.children(group.id).iter().filter(|c| self.processes.is_anchored(c.id)).map(|c| c.id).collect();
+        if self.processes.is_anchored(group.id) {
+            anchored.push(group.id);
+        }
+        let uid = last.credentials().uid;
+        let status = {
+            let mut state = group.state.lock();
+            let code = state.leader_code;
+            let status = *state.exit.get_or_insert(ExitStatus::Exited(code));
+            state.zombie = Some(status);
+            state.last_comm = last.comm();
+            state.last_uid = uid;
+            status
+        };
         if let Some((heir, children)) = self.processes.reparent_children(group.id) {
             for child in children {
-                if child.state.lock().zombie.is_some() {
-                    self.tell_parent_of_end(&child, &heir, 0);
+                // Nobody is to be killed by the end of a child that is not its own.
+                child.exit_signal.store(i32::from(Signal::SIGCHLD.number()), Ordering::Relaxed);
+                if child.is_zombie() {
+                    self.tell_parent_of_end(&lineage, &child, &heir);
                 }
             }
         }
-        group.state.lock().zombie = Some(status);
+        self.wake_orphans(&lineage, &anchored);
         if let Some(parent) = self.processes.group(self.processes.parent(group.id)) {
-            self.tell_parent_of_end(group, &parent, uid);
+            self.tell_parent_of_end(&lineage, group, &parent);
+        }
+        status
+    }
+
+    /// Process groups that have just become orphaned while a member is stopped: SIGHUP and SIGCONT (kill_orphaned_pgrp()).
+    fn wake_orphans(&self, lineage: &Lineage<'_>, members: &[i32]) {
+        let mut groups: Vec<i32> = members.iter().filter_map(|id| self.processes.process_group(*id)).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        for id in groups {
+            let stopped = || self.processes.members(id).iter().any(|m| m.state.lock().stop.complete);
+            if self.processes.is_orphaned(id) && stopped() {
+                self.signal_members(lineage, id, Signal::SIGHUP);
+                self.signal_members(lineage, id, Signal::SIGCONT);
+            }
         }
     }
 
     /// SIGCHLD and a wake-up; the child is forgotten at once where the parent does not want to know.
-    fn tell_parent_of_end(&self, group: &Arc<ThreadGroup>, parent: &Arc<ThreadGroup>, uid: u32) {
-        let (status, usage) = {
+    fn tell_parent_of_end(&self, _: &Lineage<'_>, group: &Arc<ThreadGroup>, parent: &Arc<ThreadGroup>) {
+        let (status, usage, uid) = {
             let state = group.state.lock();
             let Some(status) = state.zombie else { return };
-            (status, state.usage)
+            (status, state.usage, state.last_uid)
         };
         let signal = group.exit_signal();
         let action = parent.handlers().get(Signal::SIGCHLD);
@@ -184,7 +239,7 @@ impl crate::kernel::Kernel {
     }
 
     /// The end of init is the end of all (pid_namespaces(7)).
-    fn kill_everything_else(&self, _status: ExitStatus) {
+    fn kill_everything_else(&self) {
         for other in self.processes.groups() {
             if other.id != 1 {
                 other.kill_all(ExitStatus::Signaled { signal: Signal::SIGKILL, core: false });

@@ -25,11 +25,20 @@ pub fn current_ids() -> Option<(i32, i32)> {
     ids
 }
 
+/// Is this the task of the calling sentry thread?
+pub(crate) fn is_current(task: &Arc<Task>) -> bool {
+    let current = CURRENT.take();
+    let same = current.as_ref().is_some_and(|t| Arc::ptr_eq(t, task));
+    CURRENT.set(current);
+    same
+}
+
 impl CurrentTask {
     /// Makes the calling sentry thread, which serves no other task, this task's own: it is woken when the task is.
     pub fn adopt_thread(&self) {
         // The task is new: nobody has set it before.
         let _ = self.task.parker.set(Parker::current());
+        self.task.system_base_ns.store(sentry_time::thread_cpu_ns(), Ordering::Relaxed);
         CURRENT.set(Some(self.task.clone()));
     }
 
@@ -48,9 +57,9 @@ impl CurrentTask {
             self.handle(exit);
         }
         self.task.set_run_state(RunState::Dead);
+        self.finish();
         // Not left to the thread's end, when its other locals may be gone.
         drop(CURRENT.take());
-        self.finish();
     }
 
     fn handle(&mut self, exit: Exit) {
@@ -72,7 +81,7 @@ impl CurrentTask {
     }
 
     /// Puts a call's result where the guest will find it, or lets a signal decide first.
-    fn complete(&mut self, result: SysResult) {
+    pub(crate) fn complete(&mut self, result: SysResult) {
         if self.registers_set || self.ended.is_some() {
             return;
         }
@@ -121,14 +130,13 @@ impl CurrentTask {
             if self.stop_if_asked() {
                 continue;
             }
-            if !self.task.has_work() {
-                break;
+            if self.task.has_work() && self.deliver_signal() {
+                continue;
             }
-            if !self.deliver_signal() {
+            if !self.finish_interrupted_call() {
                 break;
             }
         }
-        self.finish_interrupted_call();
         self.restore_mask();
         !(self.ended.is_some() || self.task.is_doomed())
     }

@@ -6,6 +6,7 @@ use sentry_abi::{Errno, Signal};
 use sentry_sync::Events;
 
 use super::{BlockError, CurrentTask, Restart, Stop};
+use crate::process_tree::Lineage;
 use crate::thread_group::{ExitStatus, StopReport, ThreadGroup, Usage};
 
 /// Which children.
@@ -83,8 +84,8 @@ impl CurrentTask {
     }
 
     fn look(&self, target: WaitTarget, options: WaitOptions) -> Look {
-        let _turn = self.task.kernel.ends.lock();
         let tree = &self.task.kernel.processes;
+        let lineage = tree.lineage();
         let mut candidates = false;
         for child in tree.children(self.task.pid()) {
             let wanted = match target {
@@ -97,15 +98,15 @@ impl CurrentTask {
                 continue;
             }
             candidates = true;
-            if let Some(event) = self.change_of(&child, options) {
+            if let Some(event) = self.change_of(&lineage, &child, options) {
                 return Look::Found(event);
             }
         }
         if candidates { Look::NotYet } else { Look::NoChild }
     }
 
-    fn change_of(&self, child: &Arc<ThreadGroup>, options: WaitOptions) -> Option<WaitEvent> {
-        let (change, usage) = {
+    fn change_of(&self, _: &Lineage<'_>, child: &Arc<ThreadGroup>, options: WaitOptions) -> Option<WaitEvent> {
+        let (change, usage, uid) = {
             let mut state = child.state.lock();
             let mut usage = state.usage;
             usage.add(&state.children_usage);
@@ -118,12 +119,11 @@ impl CurrentTask {
             if !matches!(change, Change::Ended(_)) && !options.no_wait {
                 state.stop.unreported = None;
             }
-            (change, usage)
+            (change, usage, state.tasks.first().map_or(state.last_uid, |t| t.credentials().uid))
         };
         if matches!(change, Change::Ended(_)) && !options.no_wait && !self.task.kernel.reap(child, &self.task.group) {
             return None;
         }
-        let uid = child.any_task().map_or(0, |t| t.credentials().uid);
         Some(WaitEvent { pid: child.id, uid, change, usage })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use sentry_abi::{Errno, FileKind, Result, UserAddr};
 use sentry_auth::Credentials;
+use sentry_kernel::loader::Executable;
 use sentry_kernel::{Kernel, Task, ThreadGroup};
 use sentry_vfs::{Caller, Inode, Path};
 
@@ -298,7 +299,7 @@ fn environ(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
 
 fn exe(s: &Subject) -> Result<Path> {
     let exe = s.task().map_err(|_| Errno::ENOENT)?.mm().exe().ok_or(Errno::ENOENT)?;
-    exe.downcast_ref::<Path>().cloned().ok_or(Errno::ENOENT)
+    exe.downcast_ref::<Executable>().map(|e| e.path.clone()).ok_or(Errno::ENOENT)
 }
 
 fn comm(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {

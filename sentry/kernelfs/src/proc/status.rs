@@ -58,12 +58,11 @@ pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let (letter, _) = state(&group, task.as_deref());
     let comm = task.as_ref().map_or_else(|| group.state.lock().last_comm.clone(), |t| t.comm());
     let id = task.as_ref().filter(|_| s.is_thread()).map_or(group.id, |t| t.tid());
-    let (usage, children, threads) = {
+    let (children, threads) = {
         let state = group.state.lock();
-        (state.usage, state.children_usage, state.tasks.len().max(1))
+        (state.children_usage, state.tasks.len().max(1))
     };
-    let total = if task.is_some() { sentry_kernel::timers::process_cpu_time(&group) } else { usage.user + usage.system };
-    let user = total.saturating_sub(usage.system);
+    let (user, system) = group.cpu_times();
     let nice = task.as_ref().map_or(0, |t| t.nice.load(Ordering::Relaxed));
     let start =
         (if s.is_thread() { task.as_ref().map_or(group.start_ns, |t| t.start_ns) } else { group.start_ns } - s.kernel.boot_ns) / 10_000_000;
@@ -86,7 +85,7 @@ pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
         n.terminal,
         n.foreground,
         ticks(user),
-        ticks(usage.system),
+        ticks(system),
         ticks(children.user),
         ticks(children.system),
         20 + nice,
@@ -166,12 +165,37 @@ pub fn status(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     t.push_str(
         "Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\tconditional enabled\n",
     );
-    let cpus = s.kernel.cpus;
-    let mask = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
-    let _ = write!(t, "Cpus_allowed:\t{mask:x}\nCpus_allowed_list:\t{}\n", super::system::cpu_list(cpus));
+    if let Some(task) = &task {
+        let (mask, list) = cpus_allowed(&task.affinity(), s.kernel.cpus);
+        let _ = write!(t, "Cpus_allowed:\t{mask}\nCpus_allowed_list:\t{list}\n");
+    }
     t.push_str("Mems_allowed:\t1\nMems_allowed_list:\t0\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n");
     out.extend_from_slice(t.as_bytes());
     Ok(out)
+}
+
+/// The kernel's forms of a CPU mask: words of 32 bits in hex, and ranges.
+fn cpus_allowed(mask: &[u8], cpus: u32) -> (String, String) {
+    let has = |cpu: u32| mask.get(cpu as usize / 8).is_some_and(|b| b & 1 << (cpu % 8) != 0);
+    let words = cpus.div_ceil(32).max(1);
+    let digits = if cpus % 32 == 0 { 8 } else { (cpus % 32).div_ceil(4) as usize };
+    let word = |w: u32| (0..32).filter(|bit| has(w * 32 + bit)).fold(0u32, |sum, bit| sum | 1 << bit);
+    let hex: Vec<String> =
+        (0..words).rev().map(|w| format!("{:0width$x}", word(w), width = if w == words - 1 { digits } else { 8 })).collect();
+    let mut ranges: Vec<String> = Vec::new();
+    let mut cpu = 0;
+    while cpu < cpus {
+        if !has(cpu) {
+            cpu += 1;
+            continue;
+        }
+        let first = cpu;
+        while cpu < cpus && has(cpu) {
+            cpu += 1;
+        }
+        ranges.push(if cpu - first == 1 { first.to_string() } else { format!("{first}-{}", cpu - 1) });
+    }
+    (hex.join(","), ranges.join(","))
 }
 
 fn memory_lines(t: &mut String, task: &Task) {

@@ -38,24 +38,29 @@ pub fn kill(task: &mut CurrentTask, pid: i32, signal: i32) -> SysResult {
     let signal = signal_argument(signal)?;
     let kernel = task.kernel().clone();
     let tree = &kernel.processes;
-    let groups = match pid {
-        i32::MIN => return Err(Errno::ESRCH.into()),
-        -1 => tree.groups().into_iter().filter(|g| g.id != 1 && g.id != task.task.pid()).collect(),
-        0 => tree.members(tree.process_group(task.task.pid()).ok_or(Errno::ESRCH)?),
-        p if p < 0 => tree.members(-p),
-        p => {
-            // A thread's number names its process.
-            let group = tree.group(p).or_else(|| tree.task(p).map(|t| t.group.clone()));
-            to_group(task, &group.ok_or(Errno::ESRCH)?, signal, None)?;
-            return Ok(0);
-        }
+    if pid > 0 {
+        // A thread's number names its process.
+        let group = tree.group(pid).or_else(|| tree.task(pid).map(|t| t.group.clone()));
+        to_group(task, &group.ok_or(Errno::ESRCH)?, signal, None)?;
+        return Ok(0);
+    }
+    let own = task.task.pid();
+    // Nobody is made or ends while the signal goes round.
+    let lineage = tree.lineage();
+    let groups = || match pid {
+        i32::MIN => Vec::new(),
+        -1 => tree.groups().into_iter().filter(|g| g.id != 1 && g.id != own).collect(),
+        0 => tree.process_group(own).map(|id| tree.members(id)).unwrap_or_default(),
+        p => tree.members(-p),
     };
     let mut sent = false;
     let mut refused = Errno::ESRCH;
-    // The caller's own process last: a signal that ends it must not keep the others from theirs.
-    let (own, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(|g| g.id == task.task.pid());
-    for group in others.iter().chain(&own) {
-        match to_group(task, group, signal, None) {
+    for group in groups() {
+        let done = check(task, &group, signal).and_then(|()| match signal {
+            Some(signal) => group.send_as_one_of(&lineage, signal, own_info(task, signal, SI_USER)),
+            None => Ok(()),
+        });
+        match done {
             Ok(()) => sent = true,
             Err(errno) => refused = errno,
         }

@@ -118,7 +118,7 @@ syscalls! {
     200 tkill(tid: i32, sig: i32) => signal::send::tkill, full;
     201 time(tloc: UserAddr) => time::clock::time, full;
     202 futex(uaddr: UserAddr, op: u32, val: u32, timeout: u64, uaddr2: UserAddr, val3: u32) => futex::futex, partial "no priority inheritance";
-    203 sched_setaffinity(pid: i32, cpusetsize: u64, mask: UserAddr) => task::sched::sched_setaffinity, partial "checked only";
+    203 sched_setaffinity(pid: i32, cpusetsize: u64, mask: UserAddr) => task::sched::sched_setaffinity, partial "remembered only";
     204 sched_getaffinity(pid: i32, cpusetsize: u64, mask: UserAddr) => task::sched::sched_getaffinity, full;
     205 set_thread_area() => refused::enosys, refused "32-bit only";
     211 get_thread_area() => refused::enosys, refused "32-bit only";

@@ -1,9 +1,10 @@
 //! Limits and usage: getrlimit(2), prlimit(2), getrusage(2), times(2). kernel/sys.c.
 
+use std::sync::Arc;
+
 use sentry_abi::time::Timeval;
 use sentry_abi::{Errno, UserAddr};
 use sentry_auth::Caps;
-use sentry_kernel::timers::process_cpu_time;
 use sentry_kernel::{CurrentTask, Limit, Resource, SysResult, ThreadGroup, Usage, mm_limits};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -57,7 +58,7 @@ pub fn prlimit64(task: &mut CurrentTask, pid: i32, resource: u32, new_at: UserAd
     Ok(0)
 }
 
-fn set(task: &mut CurrentTask, group: &ThreadGroup, resource: Resource, new: &UserLimit) -> Result<(), Errno> {
+fn set(task: &mut CurrentTask, group: &Arc<ThreadGroup>, resource: Resource, new: &UserLimit) -> Result<(), Errno> {
     if new.soft > new.hard {
         return Err(Errno::EINVAL);
     }
@@ -74,6 +75,9 @@ fn set(task: &mut CurrentTask, group: &ThreadGroup, resource: Resource, new: &Us
     };
     if let Some(any) = group.any_task() {
         any.mm().set_limits(mm_limits(&limits));
+    }
+    if resource == Resource::Cpu {
+        group.timers.watch_cpu_limit(task.kernel(), group);
     }
     if resource == Resource::Stack && group.id == task.task.pid() {
         let (mm, thread) = task.mm_and_thread();
@@ -103,10 +107,9 @@ pub fn rusage(usage: &Usage) -> RUsage {
 }
 
 fn own_usage(task: &CurrentTask) -> Usage {
-    let group = &task.task.group;
-    let system = group.tasks().iter().map(|t| t.system_time()).sum::<std::time::Duration>() + group.state.lock().usage.system;
-    let total = process_cpu_time(group);
-    Usage { user: total.saturating_sub(system), system, max_rss_kib: task.mm().usage().resident / 1024 }
+    task.task.note_system_time();
+    let (user, system) = task.task.group.cpu_times();
+    Usage { user, system, max_rss_kib: task.mm().usage().resident / 1024 }
 }
 
 const RUSAGE_SELF: i32 = 0;

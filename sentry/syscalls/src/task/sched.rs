@@ -29,35 +29,27 @@ pub fn sched_yield(_task: &mut CurrentTask) -> SysResult {
     Ok(0)
 }
 
-/// CPU numbers are the host's: per-CPU allocators index by them (LAWS 9).
-fn host_cpus(task: &CurrentTask) -> usize {
-    task.kernel().cpus as usize
-}
-
 /// [sched_getaffinity(2)](https://man7.org/linux/man-pages/man2/sched_getaffinity.2.html): answers the bytes of the mask.
 pub fn sched_getaffinity(task: &mut CurrentTask, pid: i32, len: u64, mask: UserAddr) -> SysResult {
-    find(task, pid)?;
-    let cpus = host_cpus(task);
-    let bytes = cpus.div_ceil(64) * 8;
-    if (len as usize) < bytes || !len.is_multiple_of(8) {
+    let cpus = find(task, pid)?.affinity();
+    if len < cpus.len() as u64 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
-    let mut out = vec![0u8; bytes];
-    for cpu in 0..cpus {
-        out[cpu / 8] |= 1 << (cpu % 8);
-    }
-    task.mm().write(mask, &out)?;
-    Ok(bytes as u64)
+    task.mm().write(mask, &cpus)?;
+    Ok(cpus.len() as u64)
 }
 
 /// [sched_setaffinity(2)](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html).
 ///
-/// Differs: checked, without effect: guests float over the sandbox's CPUs.
+/// Differs: remembered and inherited, without effect on where the host runs it: guests float over the sandbox's CPUs.
 pub fn sched_setaffinity(task: &mut CurrentTask, pid: i32, len: u64, mask: UserAddr) -> SysResult {
-    find(task, pid)?;
     let bytes = task.mm().read_vec(mask, len.min(1024) as usize)?;
-    let any = (0..host_cpus(task)).any(|cpu| bytes.get(cpu / 8).is_some_and(|b| b & (1 << (cpu % 8)) != 0));
-    if any { Ok(0) } else { Err(Errno::EINVAL.into()) }
+    let target = find(task, pid)?;
+    let (mine, theirs) = (task.creds(), target.credentials());
+    if mine.euid != theirs.uid && mine.euid != theirs.euid && !mine.has(Caps::SYS_NICE) {
+        return Err(Errno::EPERM.into());
+    }
+    if target.set_affinity(&bytes) { Ok(0) } else { Err(Errno::EINVAL.into()) }
 }
 
 /// [sched_getscheduler(2)](https://man7.org/linux/man-pages/man2/sched_getscheduler.2.html).

@@ -46,6 +46,7 @@ pub fn waitid(task: &mut CurrentTask, kind: i32, id: i32, info: UserAddr, option
         return Err(Errno::EINVAL.into());
     }
     let mut options = options.0;
+    let mut or_again = false;
     let target = match (kind, id) {
         (0, _) => WaitTarget::Any,
         (1, id) if id > 0 => WaitTarget::Process(id),
@@ -53,6 +54,7 @@ pub fn waitid(task: &mut CurrentTask, kind: i32, id: i32, info: UserAddr, option
         (2, 0) => WaitTarget::Group(own_group(task)),
         (3, fd) if fd >= 0 => {
             let (group, nonblocking) = super::pidfd::target(task, fd)?;
+            or_again = nonblocking && options & WNOHANG == 0;
             if nonblocking {
                 options |= WNOHANG;
             }
@@ -61,6 +63,9 @@ pub fn waitid(task: &mut CurrentTask, kind: i32, id: i32, info: UserAddr, option
         _ => return Err(Errno::EINVAL.into()),
     };
     let event = task.wait(target, decode(options))?;
+    if event.is_none() && or_again {
+        return Err(Errno::EAGAIN.into());
+    }
     if !info.is_null() {
         let told = event.as_ref().map_or(SigInfo { signo: 0, errno: 0, code: 0, pad: 0, fields: [0; 14] }, siginfo);
         task.mm().write_obj(info, &told)?;

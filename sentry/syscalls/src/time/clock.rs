@@ -51,6 +51,16 @@ pub fn decode(task: &CurrentTask, clock: i32) -> Result<Clock, Errno> {
 
 fn read(task: &mut CurrentTask, clock: i32) -> Result<Timespec, Errno> {
     Ok(match decode(task, clock)? {
+        Clock::Host(id) => return Ok(id.now()),
+        other => {
+            task.task.note_system_time();
+            read_cpu(task, &other)?
+        }
+    })
+}
+
+fn read_cpu(task: &mut CurrentTask, clock: &Clock) -> Result<Timespec, Errno> {
+    Ok(match *clock {
         Clock::Host(id) => id.now(),
         Clock::ProcessCpu(pid) => {
             let group = task.kernel().processes.group(pid).ok_or(Errno::EINVAL)?;

@@ -8,6 +8,7 @@ use crate::attr::{Attr, AttrChange, TimeChange};
 use crate::caller::FsContext;
 use crate::mount::MountFlags;
 use crate::path::Path;
+use crate::text::WriteAccess;
 
 /// access(2), faccessat2(2): `who` has the ids to check with as its file system ids.
 pub fn access(who: &Credentials, at: &Path, want: Access) -> Result<()> {
@@ -100,6 +101,7 @@ pub fn truncate(cx: &FsContext, at: &Path, len: u64) -> Result<()> {
         _ => return Err(Errno::EINVAL),
     }
     check(cx, at, Access::WRITE)?;
+    let _access = WriteAccess::take(at.inode())?;
     truncate_to(cx, at, len)
 }
 

@@ -14,6 +14,7 @@ use crate::file_description::{FileDescription, StatusFlags};
 use crate::inode::{NewNode, OpenHow};
 use crate::mount::MountFlags;
 use crate::path::Path;
+use crate::text::WriteAccess;
 use crate::walk::{Follow, Walk, may_follow, resolve, resolve_parent_within};
 
 bitflags! {
@@ -205,6 +206,7 @@ fn open_checked(cx: &FsContext, caller: &dyn Caller, at: &Path, flags: OpenFlags
         }
         check_sticky_create(cx, at, flags, &attr)?;
     }
+    let write_access = if write && kind == FileKind::Regular { Some(WriteAccess::take(at.inode())?) } else { None };
     let truncated = flags.contains(OpenFlags::TRUNCATE) && kind == FileKind::Regular && !made;
     let how = OpenHow { read, write, truncated, nonblocking: flags.contains(OpenFlags::NONBLOCK) };
     let ops = match kind {
@@ -229,7 +231,12 @@ fn open_checked(cx: &FsContext, caller: &dyn Caller, at: &Path, flags: OpenFlags
     }
     let status = StatusFlags::from_bits_truncate(flags.bits());
     let kept = flags & (OpenFlags::LARGE_FILE | OpenFlags::DIRECTORY | OpenFlags::NO_FOLLOW | OpenFlags::SYNC | OpenFlags::TEMPORARY);
-    Ok(FileDescription::new(ops, at.clone(), read, write, status, (kept | OpenFlags::LARGE_FILE).bits()))
+    let file = FileDescription::new(ops, at.clone(), read, write, status, (kept | OpenFlags::LARGE_FILE).bits());
+    if let Some(access) = write_access {
+        // A new description has none yet.
+        let _ = file.write_access.set(access);
+    }
+    Ok(file)
 }
 
 /// fs.protected_regular / protected_fifos, at their usual setting of 1: no O_CREAT open of somebody else's file in a world-writable sticky directory.
