@@ -77,6 +77,7 @@ TEST(waitid_forms) {
 TEST(stop_and_continue) {
   pid_t c = CHILD({
     raise(SIGSTOP);
+    t_ms(100); /* an end that comes first would hide the continuing, on any kernel */
     _exit(4);
   });
   int s;
