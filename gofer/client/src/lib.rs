@@ -119,6 +119,18 @@ impl GoferClient {
         self.call(&proto::ReadDir { node: node.id(), cookie, detail })
     }
 
+    /// Finds and lists directories in `dir` by message; the first, and as many of the others, in order, as came with it.
+    pub fn list_dirs(self: &Arc<Self>, dir: &Node, names: Vec<Name>) -> Result<Vec<(Found, Listing)>> {
+        let asked = names.len();
+        let reply = self.call(&proto::ListDirs { dir: dir.id(), names })?;
+        let listed: Vec<(Found, Listing)> = reply
+            .dirs
+            .into_iter()
+            .map(|dir| (Found { node: self.node(dir.node.node), attr: dir.node.attr, target: None }, dir.listing))
+            .collect();
+        if listed.is_empty() || listed.len() > asked { Err(Errno::EIO) } else { Ok(listed) }
+    }
+
     /// Makes and opens a regular file.
     pub fn create(self: &Arc<Self>, dir: &Node, name: Name, with: Creation, access: Access) -> Result<(Node, Attr, OwnedFd)> {
         let (new, file) = self.call_for_file(&proto::Create { dir: dir.id(), name, with, access })?;

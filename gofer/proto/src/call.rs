@@ -5,7 +5,7 @@ use sentry_ipc::Call;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{
-    Access, AttrChange, Creation, Listing, NewNode, Owner, ReadDirDetail, RenameMode, Root, SpecialKind, Walked, XattrMode,
+    Access, AttrChange, Creation, ListedDirs, Listing, NewNode, Owner, ReadDirDetail, RenameMode, Root, SpecialKind, Walked, XattrMode,
 };
 use crate::{Attr, FsStat, Name, NodeId, Target, XattrName, XattrValue};
 
@@ -118,4 +118,8 @@ calls! {
     /// Fresh files of the gofer's own memory file system, without a name. Two descriptors each come with the reply, in turn: one for reading and
     /// writing, one for reading only (LAWS 1.11: the sentry cannot open anything again). At most [`crate::MAX_MEMORY_FILES`], at least one.
     22 MemoryFiles { count: u32 } -> ();
+
+    /// Directories in `dir`, each found by name and listed with attributes, in one message. At most [`crate::MAX_LISTED`] names, at least one; the
+    /// first counts (its listing may have more pages), of the others come as many, in order, as are there and fit as a whole.
+    23 ListDirs { dir: NodeId, names: Vec<Name> } -> ListedDirs;
 }

@@ -16,12 +16,12 @@ mod message;
 pub use attr::{Attr, FsStat, Time};
 pub use bytes::{BadBytes, Name, Target, XattrName, XattrValue};
 pub use call::{
-    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, MemoryFiles, Mkdir, Mknod, Open, Outcome, ReadDir, RemoveXattr, Rename,
-    Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
+    Attach, Close, Create, GetXattr, HostError, Link, ListDirs, ListXattr, MemoryFiles, Mkdir, Mknod, Open, Outcome, ReadDir, RemoveXattr,
+    Rename, Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
 };
 pub use message::{
-    Access, AttrChange, Creation, DirEntry, Listing, NewNode, Owner, ReadDirDetail, RenameMode, Rights, Root, SpecialKind, Stop,
-    TimeChange, Walked, WalkedNode, XattrMode,
+    Access, AttrChange, Creation, DirEntry, ListedDir, ListedDirs, Listing, NewNode, Owner, ReadDirDetail, RenameMode, Rights, Root,
+    SpecialKind, Stop, TimeChange, Walked, WalkedNode, XattrMode,
 };
 
 use sentry_ipc::Protocol;
@@ -41,6 +41,8 @@ pub const MAX_MEMORY_FILES: usize = 16;
 pub const MAX_ENTRIES: usize = 256;
 /// Most bytes of names and link targets in one page of a directory listing (one entry may go beyond).
 pub const MAX_LISTING_BYTES: usize = 20 * 1024;
+/// Most directories in one [`ListDirs`]. Each counts as an entry.
+pub const MAX_LISTED: usize = 16;
 /// Most bytes in a list of extended attribute names, and in a value: Linux's own limits.
 pub const MAX_XATTR: usize = 64 * 1024;
 
@@ -93,5 +95,10 @@ mod tests {
         let entry = DirEntry { name, ino: u64::MAX, kind: 8, attr: Some(attr), target: None };
         let page = Listing { entries: vec![entry; MAX_ENTRIES], next: Some(u64::MAX) };
         assert!(sentry_ipc::codec::encode(&page).expect("encodes").len() <= 64 * 1024);
+        let share = |count: usize| Listing { entries: page.entries[..count].to_vec(), next: None };
+        let node = NewNode { node: NodeId(u64::MAX), attr: page.entries[0].attr.expect("has attributes") };
+        let dir = |count| ListedDir { node: node.clone(), listing: share(count) };
+        let dirs = ListedDirs { dirs: (0..MAX_LISTED).map(|_| dir(MAX_ENTRIES / MAX_LISTED - 1)).collect() };
+        assert!(sentry_ipc::codec::encode(&dirs).expect("encodes").len() <= 64 * 1024);
     }
 }

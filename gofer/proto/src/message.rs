@@ -101,6 +101,19 @@ pub struct Listing {
     pub next: Option<u64>,
 }
 
+/// The answer to [`crate::ListDirs`]: one entry per name, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedDirs {
+    pub dirs: Vec<ListedDir>,
+}
+
+/// A directory that was found, and its first page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedDir {
+    pub node: NewNode,
+    pub listing: Listing,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirEntry {
     pub name: Name,

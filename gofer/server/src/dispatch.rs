@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use gofer_proto::{
-    Attach, Close, Create, GetXattr, HostError, Link, ListXattr, MemoryFiles, Mkdir, Mknod, Open, Outcome, PROTOCOL, ReadDir, RemoveXattr,
-    Rename, Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
+    Attach, Close, Create, GetXattr, HostError, Link, ListDirs, ListXattr, MemoryFiles, Mkdir, Mknod, Open, Outcome, PROTOCOL, ReadDir,
+    RemoveXattr, Rename, Rmdir, SetAttr, SetXattr, Stat, StatFs, Symlink, SyncDir, Unlink, Walk,
 };
 use sentry_abi::Result;
 use sentry_ipc::{Answer, Call, IpcError, Request, Server};
@@ -23,6 +23,7 @@ impl Gofer {
             Walk::TAG => with_file(request, |call| self.walk(call)),
             Open::TAG => with_file(request, |call| Ok(((), Some(self.open(call)?)))),
             Stat::TAG => plain(request, |call| self.stat(call)),
+            ListDirs::TAG => plain(request, |call| self.list_dirs(call)),
             ReadDir::TAG => plain(request, |call| self.read_dir(call)),
             Create::TAG => with_file(request, |call| self.create(call).map(|(node, file)| (node, Some(file)))),
             Mkdir::TAG => plain(request, |call| self.mkdir(call)),

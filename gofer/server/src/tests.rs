@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use gofer_proto::{
-    Access, Attach, AttrChange, Close, Create, Creation, GetXattr, Link, ListXattr, MAX_CLOSE, Mkdir, Mknod, Name, NodeId, Open, Outcome,
-    Owner, PROTOCOL, ReadDir, ReadDirDetail, Rename, RenameMode, Rights, Rmdir, SetAttr, SetXattr, SpecialKind, Stat, StatFs, Stop,
-    Symlink, Target, TimeChange, Unlink, Walk, Walked, XattrMode, XattrName, XattrValue,
+    Access, Attach, AttrChange, Close, Create, Creation, GetXattr, Link, ListDirs, ListXattr, MAX_CLOSE, Mkdir, Mknod, Name, NodeId, Open,
+    Outcome, Owner, PROTOCOL, ReadDir, ReadDirDetail, Rename, RenameMode, Rights, Rmdir, SetAttr, SetXattr, SpecialKind, Stat, StatFs,
+    Stop, Symlink, Target, TimeChange, Unlink, Walk, Walked, XattrMode, XattrName, XattrValue,
 };
 use rustix::fs::{CWD, Mode, OFlags};
 use sentry_abi::{Errno, FileKind};
@@ -208,6 +208,32 @@ fn listings_come_in_pages_with_attributes() {
     assert_eq!(names.len(), 1001);
     let page = rig.call(ReadDir { node: rig.root, cookie: 0, detail: ReadDirDetail::Plain }).expect("lists");
     assert!(page.entries.iter().all(|e| e.attr.is_none() && e.kind != 0));
+}
+
+#[test]
+fn several_directories_are_listed_in_one_message() {
+    let rig = ro();
+    for (dir, count) in [("many", 300), ("few", 3), ("none", 0)] {
+        fs::create_dir(rig.dir.join(dir)).expect("dir");
+        for index in 0..count {
+            fs::write(rig.dir.join(format!("{dir}/{index}")), "x").expect("file");
+        }
+    }
+    fs::write(rig.dir.join("file"), "x").expect("file");
+    let list = |names: &[&str]| {
+        let names = names.iter().map(|name| Name::new(name.as_bytes()).expect("name")).collect();
+        let counts = |reply: gofer_proto::ListedDirs| reply.dirs.iter().map(|dir| dir.listing.entries.len()).collect::<Vec<_>>();
+        rig.call(ListDirs { dir: rig.root, names }).map(counts)
+    };
+    assert_eq!(list(&["few", "none"]), Ok(vec![3, 0]));
+    // What does not fit or is no directory ends the answer.
+    assert_eq!(list(&["few", "many", "none"]), Ok(vec![3]));
+    assert_eq!(list(&["few", "file", "none"]), Ok(vec![3]));
+    assert_eq!(list(&["many", "few"]).map(|counts| counts[0] > 200), Ok(true));
+    assert_eq!(list(&["file"]), Err(Errno::ENOTDIR));
+    assert_eq!(list(&["missing", "few"]), Err(Errno::ENOENT));
+    assert_eq!(list(&[]), Err(Errno::EINVAL));
+    assert_eq!(list(&["few"; 17]), Err(Errno::EINVAL));
 }
 
 #[test]

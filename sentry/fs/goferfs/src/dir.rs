@@ -1,6 +1,7 @@
 //! The names of a directory that are known, and what makes them known.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -36,6 +37,8 @@ pub(crate) struct DirState {
     /// Counts changes, so that an answer from before one is not kept.
     pub generation: u64,
     misses: u32,
+    /// Directories in it that were listed.
+    pub listed_below: u32,
 }
 
 /// What is known of a name.
@@ -47,7 +50,12 @@ enum Recalled {
 
 impl DirState {
     pub fn new() -> DirState {
-        DirState { known: HashMap::new(), sweep_at: SWEEP, listing: None, generation: 0, misses: 0 }
+        DirState { known: HashMap::new(), sweep_at: SWEEP, listing: None, generation: 0, misses: 0, listed_below: 0 }
+    }
+
+    /// The inode of a name, if it is alive.
+    pub fn known(&self, name: &[u8]) -> Option<Arc<GoferInode>> {
+        self.known.get(name)?.inode.as_ref()?.upgrade()
     }
 
     /// Notes a name.
@@ -116,7 +124,7 @@ impl GoferInode {
     }
 
     /// Notes an answer, unless the directory has changed since it was asked for.
-    fn note(&self, name: &[u8], inode: Option<&Arc<GoferInode>>, generation: u64) {
+    pub(crate) fn note(&self, name: &[u8], inode: Option<&Arc<GoferInode>>, generation: u64) {
         let Ok(mut dir) = self.state_of_dir() else { return };
         if dir.generation != generation {
             return;
@@ -138,7 +146,7 @@ impl GoferInode {
         }
     }
 
-    fn generation(&self) -> Result<u64> {
+    pub(crate) fn generation(&self) -> Result<u64> {
         Ok(self.state_of_dir()?.generation)
     }
 
@@ -245,6 +253,7 @@ impl GoferInode {
     }
 
     pub(crate) fn listing_is_stale(&self) {
+        self.shared.changes.fetch_add(1, Ordering::AcqRel);
         let Ok(mut dir) = self.state_of_dir() else { return };
         dir.generation += 1;
         let old = dir.listing.take();

@@ -23,6 +23,7 @@ mod table;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use gofer_client::{GoferClient, Root};
@@ -71,6 +72,8 @@ pub(crate) struct Shared {
     pub files: FileCache,
     pub listings: ListingCache,
     pub lately: FoundLately,
+    /// Counts changes of directories, all together: what was listed ahead of need is kept only if there was none meanwhile.
+    pub changes: AtomicU64,
 }
 
 pub struct GoferFs {
@@ -92,6 +95,7 @@ impl GoferFs {
             files: FileCache::new(config.max_files),
             listings: listing::listing_cache(),
             lately: FoundLately::new(),
+            changes: AtomicU64::new(0),
         });
         let root = shared.intern(node, attr, None)?;
         Ok(Arc::new(GoferFs { shared, root }))

@@ -377,3 +377,27 @@ fn a_file_that_loses_one_name_is_known_by_the_other() {
     file.set_attr(&change).expect("changes");
     assert_eq!(file.attr().expect("attr").nlink, 1);
 }
+
+#[test]
+fn a_walked_tree_is_listed_ahead_and_stays_true() {
+    let rig = Rig::exclusive();
+    for index in 0..40 {
+        std::fs::create_dir(rig.dir.join(format!("d{index:02}"))).expect("makes");
+        rig.write(&format!("d{index:02}/only-{index}"), "x");
+    }
+    let root = rig.fs.root();
+    assert_eq!(list(&root).len(), 42);
+    for index in 0..4 {
+        assert!(list(&root.lookup(format!("d{index:02}").as_bytes()).expect("finds")).contains(&format!("only-{index}")));
+    }
+    // Behind our back, which an exclusive tree does not expect: proof that what follows was there before.
+    std::fs::remove_file(rig.dir.join("d05/only-5")).expect("removes");
+    assert!(list(&root.lookup(b"d05").expect("finds")).contains(&"only-5".to_owned()));
+    // A change of ours is seen.
+    let next = root.lookup(b"d06").expect("finds");
+    next.create(b"more", &new_file()).expect("creates");
+    assert_eq!(list(&next).len(), 4);
+    for index in 7..40 {
+        assert!(list(&root.lookup(format!("d{index:02}").as_bytes()).expect("finds")).contains(&format!("only-{index}")));
+    }
+}

@@ -400,4 +400,6 @@ fn overlay_on_a_gofer_answers_as_linux() {
 #[test]
 fn gofer_answers_as_linux() {
     run_all(Kind::Gofer, 1..60);
+    // A file that loses the name by which it was found last.
+    run_all(Kind::Gofer, 190..191);
 }
