@@ -154,6 +154,12 @@ impl Mm {
         self.tree.write().limits = limits;
     }
 
+    /// Has the caller CAP_IPC_LOCK? Said before each call that may lock memory.
+    pub fn set_may_lock_any(&self, may: bool) {
+        let mut tree = self.tree.write();
+        tree.limits.may_lock_any = may;
+    }
+
     /// PR_GET_DUMPABLE: 0, 1 or 2.
     pub fn dumpable(&self) -> u64 {
         self.dumpable.load(Ordering::Relaxed)

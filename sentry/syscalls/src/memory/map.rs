@@ -10,10 +10,14 @@ const PROT_EXEC: u64 = 4;
 const PROT_WRITE: u64 = 2;
 const MAP_SHARED: u64 = 1;
 const MAP_TYPE: u64 = 0xf;
+const MAP_LOCKED: u64 = 0x2000;
 const MAP_ANONYMOUS: u64 = 0x20;
 
 /// [mmap(2)](https://man7.org/linux/man-pages/man2/mmap.2.html); mm/mmap.c.
 pub fn mmap(task: &mut CurrentTask, addr: UserAddr, len: u64, prot: u64, flags: u64, fd: i32, offset: u64) -> SysResult {
+    if flags & MAP_LOCKED != 0 {
+        note_lock_right(task);
+    }
     let mapping = if flags & MAP_ANONYMOUS != 0 {
         None
     } else {
@@ -101,9 +105,15 @@ pub fn mlock(task: &mut CurrentTask, addr: UserAddr, len: u64) -> SysResult {
 
 /// [mlock2(2)](https://man7.org/linux/man-pages/man2/mlock.2.html).
 pub fn mlock2(task: &mut CurrentTask, addr: UserAddr, len: u64, flags: u64) -> SysResult {
+    note_lock_right(task);
     let (mm, thread) = task.mm_and_thread();
     mm.mlock(thread, addr, len, flags)?;
     Ok(0)
+}
+
+/// RLIMIT_MEMLOCK does not bind whoever has CAP_IPC_LOCK.
+fn note_lock_right(task: &CurrentTask) {
+    task.mm().set_may_lock_any(task.creds().has(sentry_auth::Caps::IPC_LOCK));
 }
 
 /// [munlock(2)](https://man7.org/linux/man-pages/man2/mlock.2.html).
@@ -114,6 +124,7 @@ pub fn munlock(task: &mut CurrentTask, addr: UserAddr, len: u64) -> SysResult {
 
 /// [mlockall(2)](https://man7.org/linux/man-pages/man2/mlock.2.html).
 pub fn mlockall(task: &mut CurrentTask, flags: u64) -> SysResult {
+    note_lock_right(task);
     let (mm, thread) = task.mm_and_thread();
     mm.mlockall(thread, flags)?;
     Ok(0)

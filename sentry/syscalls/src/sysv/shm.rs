@@ -166,12 +166,12 @@ pub fn shmdt(task: &mut CurrentTask, addr: UserAddr) -> SysResult {
     }
     let attached = |v: &sentry_mm::Vma| v.mapping.as_ref().and_then(|m| m.label.path()).is_some_and(|p| p.starts_with(b"/SYSV"));
     let vmas = task.mm().snapshot();
-    let first = vmas.iter().find(|v| v.start == addr.0 && attached(v)).ok_or(Errno::EINVAL)?;
+    let first = vmas.iter().find(|v| v.start == addr.0 && v.offset == 0 && attached(v)).ok_or(Errno::EINVAL)?;
     let id = first.mapping.as_ref().map(|m| m.label.id());
-    // The attachment may have been split by mprotect: all its neighbours of the same segment go.
+    // The attachment may have been split by mprotect: all its parts go, but no other attachment of the segment that begins where it ends.
     let mut end = addr.0;
     for vma in vmas.iter().filter(|v| v.start >= addr.0) {
-        if vma.start != end || !attached(vma) || vma.mapping.as_ref().map(|m| m.label.id()) != id {
+        if vma.start != end || vma.offset != vma.start - addr.0 || !attached(vma) || vma.mapping.as_ref().map(|m| m.label.id()) != id {
             break;
         }
         end = vma.end;
