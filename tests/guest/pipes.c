@@ -179,6 +179,17 @@ TEST(pipe_through_proc_fd) {
   OK(fstat(p[1], &t));
   CHECK(S_ISFIFO(s.st_mode) && s.st_ino == t.st_ino);
 }
+TEST(pipe_whose_other_side_is_gone_opens_again) {
+  int p[2];
+  OK(pipe(p));
+  EQ(write(p[1], "last", 4), 4);
+  OK(close(p[1]));
+  char n[64], b[8];
+  snprintf(n, sizeof n, "/dev/fd/%d", p[0]);
+  int r = OK(open(n, O_RDONLY));
+  EQ(read(r, b, 8), 4);
+  EQ(read(r, b, 8), 0);
+}
 TEST(copies_of_the_write_end_keep_it_open) {
   int p[2];
   OK(pipe2(p, O_NONBLOCK));

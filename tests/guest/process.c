@@ -56,6 +56,44 @@ TEST(wait_edges) {
   JOIN_SIGNAL(c, SIGTERM);
   ERR(waitpid(c, 0, 0), ECHILD);
 }
+static volatile sig_atomic_t told;
+static void tell(int s) { (void)s; told++; }
+/* SIGCHLD is there when wait returns, and the child is waitable when SIGCHLD is there. */
+TEST_FOR(sigchld_and_wait_agree, 60) {
+  signal(SIGCHLD, tell);
+  for (int i = 0; i < 100; i++) {
+    told = 0;
+    pid_t c = CHILD({ _exit(1); });
+    pid_t r;
+    while ((r = waitpid(c, 0, i % 2 ? 0 : WNOHANG)) == 0) {
+      if (told) EQ(r = waitpid(c, 0, WNOHANG), c);
+      if (r) break;
+    }
+    if (r < 0) JOIN_STATUS(c, 1);
+    EQ(told, 1);
+  }
+}
+/* A process and its child die at the same moment: nobody but them. */
+TEST_FOR(parent_and_child_die_together, 60) {
+  for (int i = 0; i < 50; i++) {
+    int p[2];
+    OK(pipe(p));
+    pid_t c = CHILD({
+      setpgid(0, 0);
+      if (!fork()) {
+        write(p[1], "x", 1);
+        for (;;) pause();
+      }
+      pause();
+    });
+    char b;
+    EQ(read(p[0], &b, 1), 1);
+    OK(kill(-c, SIGKILL));
+    JOIN_SIGNAL(c, SIGKILL);
+    close(p[0]);
+    close(p[1]);
+  }
+}
 TEST(waitid_forms) {
   pid_t c = CHILD({ _exit(5); });
   siginfo_t i = {0};

@@ -72,6 +72,22 @@ TEST_FOR(create_and_join_often, 60) {
     EQ(r, i);
   }
 }
+static void *maps(void *n) {
+  for (long i = 0; i < (long)n; i++) {
+    void *p = mmap(0, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(p != MAP_FAILED);
+    OK(munmap(p, 65536));
+  }
+  return 0;
+}
+/* A thread takes over the stack and the place of one that changed the address space more often than it does: nothing waits for the dead one. */
+TEST(places_of_busy_threads_are_used_again) {
+  for (int i = 0; i < 40; i++) {
+    pthread_t t;
+    EQ(pthread_create(&t, 0, maps, (void *)(long)(i % 2 ? 0 : 20)), 0);
+    EQ(pthread_join(t, 0), 0);
+  }
+}
 static void *sleeper(void *a) {
   (void)a;
   for (;;) pause();

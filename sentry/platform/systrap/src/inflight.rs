@@ -38,6 +38,10 @@ struct Operation {
 impl Operation {
     fn is_done(&self) -> bool {
         let Some((stub, begun)) = &self.direct else { return false };
+        // A thread that was told to leave has nothing under way, and its slot, counters included, may be another's by now.
+        if stub.left.load(Ordering::Acquire) {
+            return true;
+        }
         let done = stub.view().direct_done().load(Ordering::Relaxed);
         done.wrapping_sub(*begun) as i32 >= 0
     }
