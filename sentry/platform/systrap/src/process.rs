@@ -22,6 +22,8 @@ pub struct Mm {
     pub area: Area,
     slots: Mutex<Slots>,
     requests: RwLock<Option<Arc<dyn MemoryRequests>>>,
+    /// Processes that share it (vfork, CLONE_VM): the memory outlives the first of them.
+    users: Mutex<Vec<Weak<Process>>>,
     pub in_flight: InFlight,
 }
 
@@ -40,8 +42,19 @@ impl Mm {
             area,
             slots: Mutex::new(Level::PlatformProcess, slots),
             requests: RwLock::new(Level::PlatformProcess, None),
+            users: Mutex::new(Level::PlatformProcess, Vec::new()),
             in_flight: InFlight::new(),
         }
+    }
+
+    pub fn add_user(&self, process: &Arc<Process>) {
+        let mut users = self.users.lock();
+        users.retain(|u| u.strong_count() > 0);
+        users.push(Arc::downgrade(process));
+    }
+
+    fn users(&self) -> Vec<Arc<Process>> {
+        self.users.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A slot whose stack no thread uses, cleared. `None`: too many threads.
@@ -177,6 +190,16 @@ impl Process {
         (life.is_none() && pid > 0).then(|| act(pid))
     }
 
+    /// A copy through this process, or where it is dead through another one on the same memory.
+    fn by_any(&self, mut copy: impl FnMut(&Process) -> Result<(), Fault>) -> Result<(), Fault> {
+        let own = copy(self);
+        if own.is_ok() {
+            return own;
+        }
+        let others = self.mm.users();
+        if others.iter().filter(|other| !std::ptr::eq(&***other, self)).any(|other| copy(other).is_ok()) { Ok(()) } else { own }
+    }
+
     pub fn cpu(&self) -> Duration {
         self.while_alive(sys::process_cpu_time).unwrap_or_default()
     }
@@ -193,11 +216,11 @@ impl AddressSpace for Process {
     }
 
     fn read(&self, at: UserAddr, dst: &mut [u8]) -> Result<(), Fault> {
-        copy::read(self, at, dst)
+        self.by_any(|process| copy::read(process, at, dst))
     }
 
     fn write(&self, at: UserAddr, src: &[u8]) -> Result<(), Fault> {
-        copy::write(self, at, src)
+        self.by_any(|process| copy::write(process, at, src))
     }
 
     fn set_memory_requests(&self, requests: Arc<dyn MemoryRequests>) {

@@ -80,7 +80,11 @@ fn thread(parent: &mut Turn<'_>, kind: BirthKind, flags: u64, start: &Registers,
     let slot = mm.take_slot().ok_or(PlatformError::Host(Errno::EAGAIN))?;
     let process = match kind {
         BirthKind::Thread => parent.stub.process.clone(),
-        _ => Process::new(&container, mm.clone(), false),
+        _ => {
+            let process = Process::new(&container, mm.clone(), false);
+            mm.add_user(&process);
+            process
+        }
     };
     let child = Stub::new(&process, slot, Some(parent));
     // Not an address that could be mapped, so it can be no other call's argument.
