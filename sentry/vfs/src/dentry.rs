@@ -143,9 +143,17 @@ impl Dentry {
 
     /// The child `name`, from what is kept or from the file system.
     pub fn child(self: &Arc<Dentry>, name: &[u8]) -> Result<Arc<Dentry>> {
+        self.child_after(name, &mut || ())
+    }
+
+    /// The same; `before_asking` is called before the file system is asked anything.
+    pub(crate) fn child_after(self: &Arc<Dentry>, name: &[u8], before_asking: &mut dyn FnMut()) -> Result<Arc<Dentry>> {
         let mut last = None;
         for _ in 0..TRIES {
             if let Some(found) = self.kept(name) {
+                if self.fs.is_shared() {
+                    before_asking();
+                }
                 if self.inode.still_valid(name, found.inode()) {
                     return Ok(found);
                 }
@@ -155,6 +163,7 @@ impl Dentry {
                 return Err(Errno::ENOENT);
             }
             let seen = self.changes();
+            before_asking();
             let inode = self.inode.lookup(name)?;
             if let Some(dentry) = self.keep(name, &inode, seen) {
                 return Ok(dentry);

@@ -84,6 +84,8 @@ struct Walker<'a> {
     links: u32,
     walk: Walk,
     base: Path,
+    /// The mount whose file system has been told what is to come.
+    told: Option<u32>,
 }
 
 impl<'a> Walker<'a> {
@@ -96,7 +98,7 @@ impl<'a> Walker<'a> {
         }
         let scoped = walk.intersects(Walk::BENEATH | Walk::IN_ROOT);
         let root = if scoped { start.clone() } else { cx.root.clone() };
-        Ok(Walker { cx, root, at: start.clone(), links: 0, walk, base: start.clone() })
+        Ok(Walker { cx, root, at: start.clone(), links: 0, walk, base: start.clone(), told: None })
     }
 
     /// Walks `path` from where the walker stands. With `parent`, stops before the last component and returns it.
@@ -108,9 +110,7 @@ impl<'a> Walker<'a> {
             self.step_to_root()?;
         }
         let names: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|n| !n.is_empty()).collect();
-        if names.len() > 1 && self.at.inode().kind() == FileKind::Directory {
-            self.at.inode().prefetch(&names);
-        }
+        self.told = None;
         let must_be_dir = path.ends_with(b"/");
         for (index, name) in names.iter().enumerate() {
             let last = index + 1 == names.len();
@@ -121,7 +121,7 @@ impl<'a> Walker<'a> {
             if last && parent {
                 return Ok(name.to_vec());
             }
-            self.step(name, !last || follow == Follow::Yes || must_be_dir, last)?;
+            self.step(&names[index..], !last || follow == Follow::Yes || must_be_dir)?;
         }
         if must_be_dir && self.at.inode().kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
@@ -137,13 +137,21 @@ impl<'a> Walker<'a> {
         Ok(())
     }
 
-    fn step(&mut self, name: &[u8], follow: bool, last: bool) -> Result<()> {
+    /// One step, by the first of the names that are left.
+    fn step(&mut self, names: &[&[u8]], follow: bool) -> Result<()> {
+        let (name, last) = (names.first().copied().unwrap_or(b"."), names.len() <= 1);
         match name {
             b"." => return Ok(()),
             b".." => return self.step_up(),
             _ => {}
         }
-        let dentry = self.at.dentry.child(name)?;
+        let (mount, inode) = (self.at.mount.id, self.at.inode());
+        let dentry = self.at.dentry.child_after(name, &mut || {
+            if !last && self.told != Some(mount) && inode.kind() == FileKind::Directory {
+                inode.prefetch(names);
+                self.told = Some(mount);
+            }
+        })?;
         let next = self.cx.namespace.cross(Path::new(self.at.mount.clone(), dentry));
         if next.inode().kind() == FileKind::Symlink && follow {
             if last {
@@ -188,7 +196,9 @@ impl<'a> Walker<'a> {
         if target.is_empty() {
             return Err(Errno::ENOENT);
         }
-        self.run(&target, Follow::Yes, false).map(drop)
+        self.run(&target, Follow::Yes, false)?;
+        self.told = None;
+        Ok(())
     }
 }
 
