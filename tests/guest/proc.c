@@ -288,3 +288,30 @@ TEST(other_users_processes) {
   OK(kill(root, SIGKILL));
   JOIN_SIGNAL(root, SIGKILL);
 }
+TEST(namespace_files) {
+  const char *kinds[] = {"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"};
+  for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+    char n[64], b[64] = {0}, want[32];
+    snprintf(n, sizeof n, "/proc/self/ns/%s", kinds[i]);
+    OK(readlink(n, b, sizeof b - 1));
+    snprintf(want, sizeof want, "%s:[", kinds[i]);
+    CHECK(!strncmp(b, want, strlen(want)));
+    struct stat s, t;
+    OK(stat(n, &s));
+    CHECK(S_ISREG(s.st_mode));
+    EQ(s.st_ino, strtoul(b + strlen(want), 0, 10));
+    int fd = OK(open(n, O_RDONLY));
+    OK(fstat(fd, &t));
+    EQ(s.st_dev, t.st_dev);
+    EQ(s.st_ino, t.st_ino);
+    char c;
+    ERR(read(fd, &c, 1), EINVAL);
+    OK(close(fd));
+  }
+}
+TEST(summary_of_maps) {
+  const char *t = t_read_file("/proc/self/smaps_rollup");
+  CHECK(strstr(t, "[rollup]\n"));
+  CHECK(atoi(field(t, "\nRss:")) > 0);
+  CHECK(atoi(field(t, "\nPrivate_Dirty:")) > 0);
+}

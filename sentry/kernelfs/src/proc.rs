@@ -2,6 +2,7 @@
 
 mod fd;
 mod memory;
+mod namespaces;
 mod process;
 mod root;
 mod status;

@@ -9,7 +9,7 @@ use sentry_kernel::loader::Executable;
 use sentry_kernel::{Kernel, Task, ThreadGroup};
 use sentry_vfs::{Caller, Inode, Path};
 
-use super::{fd, status};
+use super::{fd, namespaces, status};
 use crate::pseudo::{Children, Common, Directory, Link, OwnerFn, Target, Text, WriteFn};
 
 /// Longest command line or environment that is shown.
@@ -127,6 +127,7 @@ const TABLE: &[(&str, Row)] = &[
     ("cgroup", Row::Text(0o444, |_, _| Ok(b"0::/\n".to_vec()))),
     ("cmdline", Row::Text(0o444, cmdline)),
     ("comm", Row::Writable(0o644, comm, set_comm)),
+    ("coredump_filter", Row::Text(0o644, |_, _| Ok(b"00000033\n".to_vec()))),
     ("cwd", Row::Object(|s| Ok(s.task()?.fs().places().cwd))),
     ("environ", Row::Text(0o400, environ)),
     ("exe", Row::Object(exe)),
@@ -135,24 +136,29 @@ const TABLE: &[(&str, Row)] = &[
     ("gid_map", Row::Text(0o444, id_map)),
     ("io", Row::Text(0o400, io)),
     ("limits", Row::Text(0o444, status::limits)),
+    ("loginuid", Row::Text(0o644, |_, _| Ok(b"4294967295".to_vec()))),
     ("maps", Row::Text(0o444, maps)),
     ("mem", Row::Memory),
     ("mountinfo", Row::Text(0o444, |s, _| status::mountinfo(s))),
     ("mounts", Row::Text(0o444, |s, _| status::mounts(s))),
     ("net", Row::Directory(status::net)),
-    ("ns", Row::Directory(status::namespaces)),
+    ("ns", Row::Directory(namespaces::directory)),
     ("oom_adj", Row::Text(0o644, |s, _| Ok(format!("{}\n", s.group()?.oom_score_adj.load(Ordering::Relaxed) * 15 / 1000).into_bytes()))),
     ("oom_score", Row::Text(0o444, |_, _| Ok(b"0\n".to_vec()))),
     ("oom_score_adj", Row::Writable(0o644, oom_score_adj, set_oom_score_adj)),
     ("personality", Row::Text(0o400, |s, _| Ok(format!("{:08x}\n", s.group()?.personality.load(Ordering::Relaxed)).into_bytes()))),
+    ("projid_map", Row::Text(0o444, |_, _| Ok(Vec::new()))),
     ("root", Row::Object(|s| Ok(s.task()?.fs().places().root))),
     ("schedstat", Row::Text(0o444, |_, _| Ok(b"0 0 0\n".to_vec()))),
+    ("sessionid", Row::Text(0o444, |_, _| Ok(b"4294967295".to_vec()))),
     ("setgroups", Row::Text(0o644, |_, _| Ok(b"allow\n".to_vec()))),
     ("smaps", Row::Text(0o444, |s, c| guarded(s, c, |t| Ok(t.mm().smaps())))),
+    ("smaps_rollup", Row::Text(0o444, |s, c| guarded(s, c, |t| Ok(rollup(&t.mm().smaps()))))),
     ("stat", Row::Text(0o444, status::stat)),
     ("statm", Row::Text(0o444, |s, _| Ok(s.task()?.mm().statm()))),
     ("status", Row::Text(0o444, status::status)),
     ("task", Row::ProcessOnly(threads)),
+    ("timers", Row::Text(0o444, |_, _| Ok(Vec::new()))),
     ("timerslack_ns", Row::Text(0o666, |s, _| Ok(format!("{}\n", s.task()?.timer_slack_ns.load(Ordering::Relaxed)).into_bytes()))),
     ("uid_map", Row::Text(0o444, id_map)),
     ("wchan", Row::Text(0o444, |_, _| Ok(b"0".to_vec()))),
@@ -251,6 +257,34 @@ impl Children for Threads {
 fn guarded(s: &Subject, caller: &dyn Caller, read: impl Fn(&Task) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
     s.check_access(caller)?;
     read(&*s.task()?)
+}
+
+/// /proc/pid/smaps_rollup: the sums of what smaps says of each area.
+fn rollup(smaps: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(smaps);
+    let is_area = |line: &&str| line.split_whitespace().next().is_some_and(|word| word.contains('-'));
+    let ends = |line: &str, at: usize| line.split_whitespace().next().and_then(|range| range.split('-').nth(at)).unwrap_or("0").to_owned();
+    let first = text.lines().find(is_area).map_or("0".to_owned(), |line| ends(line, 0));
+    let last = text.lines().rfind(is_area).map_or("0".to_owned(), |line| ends(line, 1));
+    let mut sums: Vec<(&str, u64)> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(name), Some(Ok(number)), Some("kB")) = (words.next(), words.next().map(str::parse::<u64>), words.next()) else {
+            continue;
+        };
+        if matches!(name, "Size:" | "KernelPageSize:" | "MMUPageSize:") {
+            continue;
+        }
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += number,
+            None => sums.push((name, number)),
+        }
+    }
+    let mut out = format!("{first}-{last} ---p 00000000 00:00 0                                  [rollup]\n");
+    for (name, sum) in sums {
+        out.push_str(&format!("{name:<16}{sum:>8} kB\n"));
+    }
+    out.into_bytes()
 }
 
 fn auxv(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {

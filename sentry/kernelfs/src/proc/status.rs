@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sentry_abi::{Errno, FileKind, Result, SigSet};
+use sentry_abi::{Result, SigSet};
 use sentry_kernel::{INFINITY, Resource, RunState, Task, ThreadGroup};
 use sentry_vfs::{Caller, Inode, Mount, MountFlags, Path};
 
 use super::process::{Subject, ino};
-use crate::pseudo::{Builder, Children, Common, Directory, Link, Target};
+use crate::pseudo::Builder;
 
 /// State letter and word.
 fn state(group: &ThreadGroup, task: Option<&Task>) -> (char, &'static str) {
@@ -361,35 +361,4 @@ pub fn net(s: &Subject) -> Arc<dyn Inode> {
         ("unix", b.fixed("Num       RefCount Protocol Flags    Type St Inode Path\n")),
     ];
     b.directory(entries)
-}
-
-const NAMESPACES: [(&str, u64); 8] = [
-    ("cgroup", 4026531835),
-    ("ipc", 4026531839),
-    ("mnt", 4026531841),
-    ("net", 4026531840),
-    ("pid", 4026531836),
-    ("time", 4026531834),
-    ("user", 4026531837),
-    ("uts", 4026531838),
-];
-
-struct Namespaces(Subject);
-
-/// namespaces(7): the one of each kind that there is.
-pub fn namespaces(s: &Subject) -> Arc<dyn Inode> {
-    Directory::new(s.common(230, 0o511), Arc::new(Namespaces(s.clone())))
-}
-
-impl Children for Namespaces {
-    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        let (index, (kind, number)) = NAMESPACES.iter().enumerate().find(|(_, (n, _))| n.as_bytes() == name).ok_or(Errno::ENOENT)?;
-        let common: Common = self.0.common(231 + index as u64, 0o777);
-        let target = move || Ok(format!("{kind}:[{number}]").into_bytes());
-        Ok(Link::new(common, Target::Name(Arc::new(target))))
-    }
-
-    fn list(&self, _: &dyn Caller) -> Vec<(Vec<u8>, FileKind, u64)> {
-        NAMESPACES.iter().map(|(n, number)| (n.as_bytes().to_vec(), FileKind::Symlink, *number)).collect()
-    }
 }
