@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Programs that do not measure short times.
-const PROGRAMS: &[&str] = &["threads", "process", "futex", "pipes", "signals"];
+const PROGRAMS: &[&str] = &["threads", "process", "futex", "pipes", "signals", "lives"];
 
 /// What is thrown at the stubs.
 #[derive(Clone, Copy)]

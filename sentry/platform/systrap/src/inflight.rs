@@ -4,7 +4,7 @@
 //! order, and a fork copies a state in which none is under way. A direct request that overlaps is sent to the hand-over, where its sentry
 //! thread waits; the notification thread never does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,13 +31,15 @@ struct State {
 struct Operation {
     id: u64,
     range: UserRange,
-    /// A direct one: its stub, and the value of `direct_done` that shows its end.
-    direct: Option<(Arc<Stub>, u32)>,
+    /// A direct one: its stub, and the value of `direct_done` that shows its end. Weak, since the stub owns the memory that owns this: the last
+    /// direct operation of a process is looked at by nobody.
+    direct: Option<(Weak<Stub>, u32)>,
 }
 
 impl Operation {
     fn is_done(&self) -> bool {
         let Some((stub, begun)) = &self.direct else { return false };
+        let Some(stub) = stub.upgrade() else { return true };
         // A thread that was told to leave has nothing under way, and its slot, counters included, may be another's by now.
         if stub.left.load(Ordering::Acquire) {
             return true;
@@ -60,13 +62,13 @@ impl InFlight {
             return false;
         }
         let begun = stub.view().direct_begun().load(Ordering::Relaxed);
-        state.push(range, Some((stub.clone(), begun)));
+        state.push(range, Some((Arc::downgrade(stub), begun)));
         true
     }
 
     /// Withdraws the direct operation of `stub` just entered.
     pub fn refuse_direct(&self, stub: &Arc<Stub>) {
-        self.0.lock().operations.retain(|o| !o.direct.as_ref().is_some_and(|(s, _)| Arc::ptr_eq(s, stub)));
+        self.0.lock().operations.retain(|o| !o.direct.as_ref().is_some_and(|(s, _)| std::ptr::eq(s.as_ptr(), Arc::as_ptr(stub))));
     }
 
     /// Waits until nothing that overlaps `range` is under way, and enters it until the guard is dropped.
@@ -110,7 +112,7 @@ impl State {
         self.operations.retain(|o| !o.is_done());
     }
 
-    fn push(&mut self, range: UserRange, direct: Option<(Arc<Stub>, u32)>) -> u64 {
+    fn push(&mut self, range: UserRange, direct: Option<(Weak<Stub>, u32)>) -> u64 {
         self.next_id += 1;
         self.operations.push(Operation { id: self.next_id, range, direct });
         self.next_id
