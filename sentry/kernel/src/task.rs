@@ -35,6 +35,7 @@ use sentry_sync::{Level, Mutex, Parker, WaitQueue};
 use crate::fd_table::FdTable;
 use crate::fs_state::FsState;
 use crate::kernel::Kernel;
+use crate::ptrace::Tracing;
 use crate::signal::Pending;
 use crate::thread_group::ThreadGroup;
 
@@ -95,6 +96,7 @@ pub struct Task {
     /// Signals that sigtimedwait(2) waits for although they are blocked.
     awaited: AtomicU64,
     pub(crate) pending: Mutex<Pending>,
+    pub(crate) tracing: Tracing,
     mm: Mutex<Arc<Mm>>,
     fs: Mutex<Arc<FsState>>,
     files: Mutex<Arc<FdTable>>,
@@ -155,6 +157,7 @@ impl Task {
             mask: AtomicU64::new(seed.mask.0),
             awaited: AtomicU64::new(0),
             pending: Mutex::new(Level::Signal, Pending::default()),
+            tracing: Tracing::new(),
             mm: Mutex::new(Level::Leaf, seed.mm),
             fs: Mutex::new(Level::Leaf, seed.fs),
             files: Mutex::new(Level::Leaf, seed.files),

@@ -115,6 +115,8 @@ pub struct ThreadGroup {
     pub children_changed: WaitQueue,
     /// Woken when a signal is queued, for signalfd and sigtimedwait.
     pub signal_queued: WaitQueue,
+    /// Threads of others that this process traces.
+    pub(crate) tracees: Mutex<Vec<Arc<Task>>>,
     /// Woken when the process has ended (pidfd).
     pub ended: WaitQueue,
     /// Sent to the parent at the end; 0 for none.
@@ -158,6 +160,7 @@ impl ThreadGroup {
             limits: Mutex::new(Level::Leaf, limits),
             children_changed: WaitQueue::new(),
             signal_queued: WaitQueue::new(),
+            tracees: Mutex::new(Level::Leaf, Vec::new()),
             ended: WaitQueue::new(),
             exit_signal: AtomicI32::new(exit_signal),
             did_exec: AtomicBool::new(false),

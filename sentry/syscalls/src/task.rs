@@ -9,5 +9,6 @@ pub mod limits;
 pub mod namespace;
 pub mod pidfd;
 pub mod prctl;
+pub mod ptrace;
 pub mod sched;
 pub mod wait;

@@ -18,6 +18,8 @@ impl CurrentTask {
         let wanted = SigSet::ALL.without(self.task.mask());
         let Some(info) = self.task.take_signal(wanted) else { return false };
         let Some(signal) = Signal::new(info.signo as u64) else { return true };
+        let Some(info) = self.trace_signal(signal, info) else { return true };
+        let Some(signal) = Signal::new(info.signo as u64) else { return true };
         let handlers = self.task.group.handlers();
         let action = handlers.get(signal);
         match action.disposition() {

@@ -126,6 +126,7 @@ impl CurrentTask {
         task.set_credentials(credentials);
         task.set_comm(comm);
         task.group.did_exec.store(true, Ordering::Relaxed);
+        self.trace_exec();
         task.group.dumpable.store(!privileged, Ordering::Relaxed);
         let handlers = Arc::new(task.group.handlers().after_exec());
         *task.group.handlers.lock() = handlers;

@@ -78,6 +78,7 @@ impl Task {
         self.set_files(Arc::new(crate::fd_table::FdTable::default()));
         drop(files);
         self.kernel.tell_of_parent_death(self);
+        self.untrace();
         let (last, bodies, heir) = {
             let lineage = self.kernel.processes.lineage();
             let mut state = group.state.lock();
@@ -124,6 +125,7 @@ impl crate::kernel::Kernel {
         drop(patience);
         group.timers.disarm_all();
         self.system_calls.process_ended(group.id);
+        self.release_tracees(group);
         self.leave_session(group);
         if group.id == 1 {
             self.kill_everything_else();

@@ -34,6 +34,8 @@ pub struct WaitOptions {
 pub enum Change {
     Ended(ExitStatus),
     Stopped(Signal),
+    /// Stopped for its tracer.
+    Trapped(Signal),
     Continued,
 }
 
@@ -50,7 +52,7 @@ impl WaitEvent {
     pub fn status(&self) -> i32 {
         match self.change {
             Change::Ended(status) => status.wait_status(),
-            Change::Stopped(signal) => (signal.number() as i32) << 8 | 0x7f,
+            Change::Stopped(signal) | Change::Trapped(signal) => (signal.number() as i32) << 8 | 0x7f,
             Change::Continued => 0xffff,
         }
     }
@@ -100,6 +102,18 @@ impl CurrentTask {
             candidates = true;
             if let Some(event) = self.change_of(&lineage, &child, options) {
                 return Look::Found(event);
+            }
+        }
+        for tracee in self.task.group.tracees() {
+            let wanted = match target {
+                WaitTarget::Any => true,
+                WaitTarget::Process(id) => tracee.tid() == id,
+                WaitTarget::Group(id) => tree.process_group(tracee.pid()) == Some(id),
+            };
+            candidates |= wanted;
+            if wanted && let Some(signal) = tracee.unreported_trace_stop(options.no_wait) {
+                let (pid, uid) = (tracee.tid(), tracee.credentials().uid);
+                return Look::Found(WaitEvent { pid, uid, change: Change::Trapped(signal), usage: Usage::default() });
             }
         }
         if candidates { Look::NotYet } else { Look::NoChild }

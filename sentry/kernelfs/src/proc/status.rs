@@ -124,10 +124,11 @@ pub fn status(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let mut out = b"Name:\t".to_vec();
     out.extend(comm.iter().flat_map(|b| if *b == b'\n' { b"\\n".to_vec() } else { vec![*b] }));
     let mut t = String::new();
+    let tracer = task.as_ref().and_then(|t| t.tracer()).map_or(0, |tracer| tracer.id);
     let umask = task.as_ref().map_or(0o22, |t| t.fs().places().umask);
     let _ = write!(
         t,
-        "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0\n",
+        "\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t{tracer}\n",
         group.id, n.parent
     );
     if let Some(task) = &task {

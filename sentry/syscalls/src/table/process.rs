@@ -49,7 +49,7 @@ syscalls! {
     98 getrusage(who: i32, usage: UserAddr) => task::limits::getrusage, partial "no fault and switch counts";
     99 sysinfo(info: UserAddr) => info::sysinfo, full;
     100 times(buf: UserAddr) => task::limits::times, full;
-    101 ptrace() => refused::eperm, refused "not yet";
+    101 ptrace(request: i64, pid: i32, addr: UserAddr, data: u64) => task::ptrace::ptrace, partial "stops at signals only: no single steps, no system call or event stops";
     102 getuid() => task::creds::getuid, full;
     103 syslog(kind: i32, bufp: UserAddr, len: i32) => info::syslog, partial "an empty log";
     104 getgid() => task::creds::getgid, full;

@@ -1,6 +1,6 @@
 //! wait4(2), waitid(2).
 
-use sentry_abi::signal::{CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
+use sentry_abi::signal::{CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, CLD_TRAPPED};
 use sentry_abi::{Errno, SigInfo, Signal, UserAddr};
 use sentry_kernel::task::{Change, WaitEvent, WaitOptions, WaitTarget};
 use sentry_kernel::{CurrentTask, ExitStatus, SysResult};
@@ -100,6 +100,7 @@ fn siginfo(event: &WaitEvent) -> SigInfo {
         Change::Ended(ExitStatus::Signaled { signal, core: true }) => (CLD_DUMPED, signal.number() as i32),
         Change::Ended(ExitStatus::Signaled { signal, core: false }) => (CLD_KILLED, signal.number() as i32),
         Change::Stopped(signal) => (CLD_STOPPED, signal.number() as i32),
+        Change::Trapped(signal) => (CLD_TRAPPED, signal.number() as i32),
         Change::Continued => (CLD_CONTINUED, Signal::SIGCONT.number() as i32),
     };
     SigInfo::child(code, event.pid, event.uid, status, 0, 0)
