@@ -21,6 +21,7 @@ const NR_CLOSE: u64 = 3;
 const NR_MMAP: u64 = 9;
 const NR_MPROTECT: u64 = 10;
 const NR_MUNMAP: u64 = 11;
+const NR_SCHED_YIELD: u64 = 24;
 const NR_MREMAP: u64 = 25;
 const NR_MADVISE: u64 = 28;
 const NR_RECVMSG: u64 = 47;
@@ -183,6 +184,10 @@ impl PtraceThread {
         }
         self.call = SyscallArgs { number, args: [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] };
         r.orig_rax = number;
+        if number == NR_SCHED_YIELD {
+            self.registers.rax = self.tracee.inject(&self.owner.container, NR_SCHED_YIELD, [0; 6])? as u64;
+            return Ok(None);
+        }
         if number != NR_FUTEX {
             return Ok(Some(Exit::Syscall));
         }

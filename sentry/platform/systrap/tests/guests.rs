@@ -22,6 +22,7 @@ use sentry_platform_systrap::{Reaper, SystrapPlatform};
 const PROGRAMS: &[&str] =
     &["hello", "memory", "forks", "threads", "fault", "vector", "timing", "vfork", "bad", "churn", "ways", "futexes", "hook", "restorer"];
 
+type Test = fn(&Context);
 type Programs = HashMap<&'static str, Vec<u8>>;
 
 struct Context {
@@ -101,7 +102,7 @@ fn run_all(programs: Programs) {
     let platform = launch::platform(&reaper);
     let context = Context { reaper, platform, programs };
     let filter = std::env::args().nth(1);
-    let tests: &[(&str, fn(&Context))] = &[
+    let tests: &[(&str, Test)] = &[
         ("hello", |c| c.expect("hello", 7 << 8, "hello 1\n")),
         ("memory", |c| c.expect("memory", 0, "memory ok\n")),
         ("forks", |c| c.expect("forks", 0, "forks ok\n")),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sentry_platform_systrap::{Reaper, SystrapPlatform, zygote};
 
+#[allow(clippy::zombie_processes, reason = "the reaper collects it")]
 pub fn platform(reaper: &Arc<Reaper>) -> Arc<SystrapPlatform> {
     let parts = zygote::prepare().expect("image and area");
     let (ours, theirs) = UnixStream::pair().expect("socket pair");
