@@ -80,7 +80,7 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     });
     late.set(kernel.clone()).map_err(|_| anyhow::anyhow!("the kernel was made twice"))?;
     let namespace = builder.namespace(&boot).context("mount the container's file systems")?;
-    let stdio = host.import_stdio(stdio, &boot.fds.stdio_names).context("take over stdio")?;
+    let stdio = host.import_stdio(stdio, &boot.fds.stdio_names, &boot.fds.stdio_owners).context("take over stdio")?;
     let control = container::Container::new(kernel, namespace, boot, stdio, terminal, netstack)?;
     Ok(Created { control: Arc::new(control), zygote: Some(zygote_pidfd) })
 }

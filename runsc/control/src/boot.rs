@@ -72,6 +72,8 @@ pub struct SentryFds {
     pub stdio: Vec<i32>,
     /// What /proc/self/fd calls each of them where runsc runs; empty when that says nothing outside.
     pub stdio_names: Vec<Vec<u8>>,
+    /// User and group of each, which the sentry's own user namespace hides from it.
+    pub stdio_owners: Vec<(u32, u32)>,
     /// With [`Process::terminal`]: the host's side, in raw mode, whose bytes are those of keyboard and screen.
     pub terminal: Option<i32>,
     /// Channels of the one gofer, for a [`sentry_ipc::ChannelPool`].

@@ -124,6 +124,8 @@ impl Plan {
             Console::Stdio(stdio) => {
                 numbers.stdio = stdio.iter().map(|fd| fds.add(fd)).collect();
                 numbers.stdio_names = stdio.iter().map(path_of).collect();
+                numbers.stdio_owners =
+                    stdio.iter().map(|fd| rustix::fs::fstat(fd).map_or((0, 0), |stat| (stat.st_uid, stat.st_gid))).collect();
             }
             Console::Terminal(terminal) => numbers.terminal = Some(fds.add(terminal)),
         }

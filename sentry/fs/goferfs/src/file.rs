@@ -76,8 +76,7 @@ impl FileOps for GoferFile {
         if self.inode.is_exclusive() && self.access == Access::Read {
             return None;
         }
-        let stat = rustix::fs::fstat(&self.fd).map_err(host);
-        Some(stat.map(|stat| self.inode.shared.guest_attr(&crate::convert::host_stat(&stat, self.inode.id.btime), FileKind::Regular)))
+        Some(self.inode.attr_of(&self.fd).map(|attr| self.inode.shared.guest_attr(&attr, FileKind::Regular)))
     }
 
     fn truncate(&self, len: u64) -> Result<()> {

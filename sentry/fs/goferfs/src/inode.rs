@@ -271,8 +271,7 @@ impl GoferInode {
             files.enough(if self.is_exclusive() { Access::ReadWrite } else { Access::Read })
         };
         if let Some(fd) = fd {
-            let stat = rustix::fs::fstat(&fd).map_err(host)?;
-            return Ok(convert::host_stat(&stat, self.id.btime));
+            return self.attr_of(&fd);
         }
         {
             let known = self.known.lock();
@@ -287,9 +286,26 @@ impl GoferInode {
                 Ok(attr)
             }
             // It has no name any more, so what was known last is the best there is.
-            Err(Errno::ESTALE) if self.is_exclusive() => Ok(self.known.lock().attr),
+            Err(Errno::ESTALE) if self.is_exclusive() || self.known.lock().attr.nlink == 0 => Ok(self.known.lock().attr),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// What a donated descriptor says, but for the owner: the host tells that in numbers of the sentry's user namespace, which has hardly any. The
+    /// owner that the gofer told last still holds if nothing has changed since (ctime), or nobody else can change it.
+    pub(crate) fn attr_of(&self, fd: &OwnedFd) -> Result<proto::Attr> {
+        let stat = rustix::fs::fstat(fd).map_err(host)?;
+        let mut attr = convert::host_stat(&stat, self.id.btime);
+        let known = self.known.lock().attr;
+        if !self.is_exclusive()
+            && known.ctime != attr.ctime
+            && let Ok(told) = self.node().and_then(|node| self.shared.client.stat(&node))
+        {
+            self.learn_now(told);
+            return Ok(told);
+        }
+        (attr.uid, attr.gid) = (known.uid, known.gid);
+        Ok(attr)
     }
 
     fn must_be_writable(&self) -> Result<()> {

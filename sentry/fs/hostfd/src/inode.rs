@@ -99,6 +99,12 @@ impl HostInode {
         self.rights
     }
 
+    /// Whom the guest sees as the owner.
+    pub fn set_owner(&self, uid: u32, gid: u32) {
+        let mut overrides = self.overrides.lock();
+        (overrides.uid, overrides.gid) = (Some(uid), Some(gid));
+    }
+
     pub fn terminal(&self) -> Option<Arc<Terminal>> {
         self.terminal.clone()
     }

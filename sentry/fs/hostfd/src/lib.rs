@@ -100,8 +100,8 @@ impl HostFs {
     }
 
     /// Standard input, output and error. Descriptors that share one host description of a regular file share one open file here too, so that they
-    /// do not write over each other. `names` are the host's paths of those that have one, else empty.
-    pub fn import_stdio(&self, fds: Vec<OwnedFd>, names: &[Vec<u8>]) -> Result<Vec<Arc<FileDescription>>> {
+    /// do not write over each other. `names` are the host's paths of those that have one, else empty; `owners` users and groups.
+    pub fn import_stdio(&self, fds: Vec<OwnedFd>, names: &[Vec<u8>], owners: &[(u32, u32)]) -> Result<Vec<Arc<FileDescription>>> {
         let mut files: Vec<Arc<FileDescription>> = Vec::with_capacity(fds.len());
         for (index, fd) in fds.into_iter().enumerate() {
             let twin = files
@@ -110,7 +110,13 @@ impl HostFs {
                 .cloned();
             files.push(match twin {
                 Some(file) => file,
-                None => self.import(fd, names.get(index).filter(|name| !name.is_empty()).cloned())?,
+                None => {
+                    let file = self.import(fd, names.get(index).filter(|name| !name.is_empty()).cloned())?;
+                    if let (Some((uid, gid)), Some(host)) = (owners.get(index), as_host_file(&file)) {
+                        host.inode().set_owner(*uid, *gid);
+                    }
+                    file
+                }
             });
         }
         Ok(files)

@@ -178,8 +178,10 @@ fn regular_files_share_their_offset_with_the_host() {
     outside.write_all(b"before ").expect("writes");
     let (out, err) = (outside.try_clone().expect("dup").into(), outside.try_clone().expect("dup").into());
     let other: OwnedFd = File::options().write(true).open(&path).expect("opens").into();
-    let files = host().import_stdio(vec![out, err, other], &[]).expect("imports");
+    let files = host().import_stdio(vec![out, err, other], &[], &[(5, 6)]).expect("imports");
     assert!(Arc::ptr_eq(&files[0], &files[1]) && !Arc::ptr_eq(&files[0], &files[2]));
+    let owner = files[0].attr().expect("attr");
+    assert_eq!((owner.uid, owner.gid), (5, 6));
     let me = Process::new(10);
     let at = *files[0].offset.lock();
     assert_eq!(at, 7);
