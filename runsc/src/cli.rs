@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use runsc_container::ContainerId;
 
+/// As callers of OCI runtimes parse it: `runsc version …`, then the specification's.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
+
 #[derive(Parser, Debug)]
 #[command(
     name = "runsc",
-    version,
+    version = VERSION,
     about = "Runs OCI containers on a user-space kernel",
     disable_help_subcommand = true,
     disable_version_flag = true

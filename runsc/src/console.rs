@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -27,6 +27,14 @@ pub(crate) fn inherited() -> anyhow::Result<Console> {
         copy(rustix::stdio::stdout().try_clone_to_owned())?,
         copy(rustix::stdio::stderr().try_clone_to_owned())?,
     ]))
+}
+
+/// Whether standard input, output and error are one and the same terminal: then a command gets one of its own in its place. Where some go
+/// elsewhere, as in a pipeline, others share the terminal and raw mode would disturb them.
+pub(crate) fn is_one_terminal() -> bool {
+    let device = |fd: BorrowedFd<'_>| isatty(fd).then(|| rustix::fs::fstat(fd).ok().map(|stat| stat.st_rdev)).flatten();
+    let stdin = device(rustix::stdio::stdin());
+    stdin.is_some() && stdin == device(rustix::stdio::stdout()) && stdin == device(rustix::stdio::stderr())
 }
 
 /// Makes a terminal, sends its master to whoever listens at `socket`, and returns the other side, raw.

@@ -78,6 +78,7 @@ fn translate_process(process: &spec::Process) -> anyhow::Result<Process> {
         terminal: process.terminal,
         console_size: process.console_size.map(|size| ConsoleSize { rows: size.height, columns: size.width }),
         oom_score_adj: process.oom_score_adj,
+        is_protected: true,
     })
 }
 

@@ -4,6 +4,7 @@ mod container;
 mod devices;
 mod mounts;
 mod sessions;
+mod terminal;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +16,7 @@ use sentry_fs_anonfs::AnonFs;
 use sentry_fs_hostfd::HostFs;
 use sentry_fs_pipefs::Pipes;
 use sentry_fs_tmpfs::memfd::Memfds;
-use sentry_fs_tty::Terminals;
+use sentry_fs_tty::{Terminals, WindowSize};
 use sentry_kernel::{Kernel, KernelParts};
 use sentry_memory::FileSource;
 use sentry_platform::Platform;
@@ -23,10 +24,12 @@ use sentry_platform_ptrace::PtracePlatform;
 use sentry_platform_systrap::{Reaper, SystrapPlatform, zygote};
 use sentry_syscalls::{FileServices, System};
 use sentry_time::{ClockId, TimerQueue};
+use sentry_vfs::FileDescription;
 
 use crate::boot::{Created, Handles};
 use devices::{Clock, DeviceNumbers, Specials};
 use sessions::Sessions;
+use terminal::{Console, ConsoleTerminal};
 
 /// Most guest threads of one sandbox.
 const MAX_TASKS: u64 = 15_000;
@@ -48,6 +51,7 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     sessions.set_terminals(&terminals);
     let pipes = Arc::new(Pipes::new(numbers.next(), clock.clone()));
     let host = HostFs::new(numbers.next(), poller);
+    sessions.set_host(&host);
     let specials = Arc::new(Specials::new(pipes.clone(), terminals.clone(), host.clone()));
     let memfds = Arc::new(Memfds::new(numbers.next(), source.clone(), clock.clone()).context("prepare memfds")?);
     let builder = Arc::new(mounts::Builder {
@@ -59,6 +63,7 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
         facts: boot.config.host.clone(),
         kernel: late.clone(),
         specials: specials.clone(),
+        devpts: OnceLock::new(),
     });
     let files = FileServices::new(pipes, memfds, builder.clone());
     let anon = AnonFs::new(numbers.next());
@@ -81,8 +86,30 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     late.set(kernel.clone()).map_err(|_| anyhow::anyhow!("the kernel was made twice"))?;
     let namespace = builder.namespace(&boot).context("mount the container's file systems")?;
     let stdio = host.import_stdio(stdio, &boot.fds.stdio_names, &boot.fds.stdio_owners).context("take over stdio")?;
-    let control = container::Container::new(kernel, namespace, boot, stdio, terminal, netstack)?;
+    let (stdio, terminal) = console(&builder, &boot, stdio, terminal)?;
+    let control = container::Container::new(kernel, namespace, boot, stdio, terminal, netstack);
     Ok(Created { control: Arc::new(control), zygote: Some(zygote_pidfd) })
+}
+
+/// The first process's standard files and its terminal, if it has one.
+fn console(
+    builder: &mounts::Builder,
+    boot: &SentryBoot,
+    stdio: Vec<Arc<FileDescription>>,
+    terminal: Option<OwnedFd>,
+) -> anyhow::Result<(Vec<Arc<FileDescription>>, Option<ConsoleTerminal>)> {
+    let Some(host) = terminal.filter(|_| boot.process.terminal) else {
+        let terminal = stdio.iter().find_map(|file| sentry_fs_hostfd::terminal_of(file));
+        return Ok((stdio, terminal.map(ConsoleTerminal::Host)));
+    };
+    let size = boot.process.console_size.map_or_else(WindowSize::default, |size| WindowSize {
+        rows: size.rows,
+        columns: size.columns,
+        ..WindowSize::default()
+    });
+    let owner = (boot.process.uid, boot.process.gid);
+    let (console, slave) = Console::start(&builder.console_devpts(), host, owner, size)?;
+    Ok((vec![slave.clone(), slave.clone(), slave], Some(ConsoleTerminal::Own(console))))
 }
 
 fn make_platform(kind: PlatformKind, handles: zygote::ZygoteHandles, socket: OwnedFd) -> anyhow::Result<Arc<dyn Platform>> {

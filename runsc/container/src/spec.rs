@@ -16,6 +16,7 @@ const MAX_MOUNTS: usize = 1024;
 const MAX_ENV: usize = 64 << 10;
 const MAX_ARGS: usize = 64 << 10;
 const MAX_GROUPS: usize = 64 << 10;
+const NAMESPACES: [&str; 8] = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
 /// Longest path, as Linux has it.
 const MAX_PATH: usize = 4095;
 
@@ -220,6 +221,12 @@ impl Spec {
                 if name.len() > 64 {
                     return invalid(field, "longer than 64 bytes");
                 }
+            }
+        }
+        let namespaces = self.linux.iter().flat_map(|linux| &linux.namespaces);
+        for (index, namespace) in namespaces.enumerate() {
+            if !NAMESPACES.contains(&namespace.kind.as_str()) {
+                return invalid(&format!("linux.namespaces[{index}].type"), &format!("{:?} is unknown", namespace.kind));
             }
         }
         let linux = self.linux.iter();

@@ -20,6 +20,9 @@ pub struct Process {
     pub terminal: bool,
     pub console_size: Option<ConsoleSize>,
     pub oom_score_adj: Option<i32>,
+    /// Whether it is an init as in a pid namespace, which signals from inside do not end; false where the command is to meet with what it
+    /// meets on the host.
+    pub is_protected: bool,
 }
 
 /// Bit n is capability n.

@@ -12,6 +12,7 @@ use runsc_control::{CapabilitySets, Mount, MountKind, Process, Rlimit, Root, Roo
 use runsc_launch::PlannedTree;
 
 use crate::cli::{Do, Global};
+use crate::console::RawTerminal;
 use crate::create::{Creation, Lifetime, state_root};
 use crate::report::Failure;
 use crate::translate::Translated;
@@ -22,19 +23,29 @@ pub(crate) fn run(global: &Global, arguments: &Do) -> Result<u8, Failure> {
         foreground::hold_signals()?;
         let root = state_root(global)?;
         root.sweep(PREFIX)?;
+        let mut translated = plan(arguments)?;
+        let (terminal, console) = if console::is_one_terminal() {
+            let (terminal, console) = RawTerminal::enter()?;
+            translated.process.terminal = true;
+            translated.process.console_size = terminal.size();
+            (Some(terminal), console)
+        } else {
+            (None, console::inherited()?)
+        };
         let creation = Creation {
             global,
             id: fresh_id()?,
             bundle: PathBuf::from("/"),
             annotations: BTreeMap::new(),
-            translated: plan(arguments)?,
-            console: console::inherited()?,
+            translated,
+            console,
             lifetime: Lifetime::Foreground,
             default_overlay: RootOverlay::Memory,
         };
-        creation.create(&root)
+        Ok((creation.create(&root)?, terminal))
     })();
-    foreground::run(created.map_err(|error: anyhow::Error| Failure::from(error).with_code(128))?, None)
+    let (created, terminal) = created.map_err(|error: anyhow::Error| Failure::from(error).with_code(128))?;
+    foreground::run(created, terminal)
 }
 
 /// How the ids of these containers begin.
@@ -95,6 +106,7 @@ fn process(arguments: &Do) -> anyhow::Result<Process> {
         terminal: false,
         console_size: None,
         oom_score_adj: None,
+        is_protected: false,
     })
 }
 

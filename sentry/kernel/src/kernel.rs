@@ -104,6 +104,8 @@ pub struct InitProcess {
     pub limits: Limits,
     /// Key of the controlling terminal, if the container has one.
     pub terminal: Option<u64>,
+    /// Whether it is to be an init as in a pid namespace, which signals from inside do not end.
+    pub is_protected: bool,
 }
 
 impl Kernel {
@@ -182,6 +184,7 @@ impl Kernel {
         current.thread.reset_fp_state();
         task.set_comm(&comm);
         group.did_exec.store(true, std::sync::atomic::Ordering::Relaxed);
+        group.is_protected.store(init.is_protected, std::sync::atomic::Ordering::Relaxed);
         group.state.lock().tasks.push(task.clone());
         group.timers.watch_cpu_limit(self, &group);
         self.processes.add_process(group, task, 0);

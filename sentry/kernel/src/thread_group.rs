@@ -108,6 +108,8 @@ pub struct GroupState {
 
 pub struct ThreadGroup {
     pub id: i32,
+    /// It is the sandbox's init, which cannot be killed or stopped from inside (pid_namespaces(7)).
+    pub is_protected: AtomicBool,
     pub state: Mutex<GroupState>,
     pub handlers: Mutex<Arc<Handlers>>,
     pub limits: Mutex<Limits>,
@@ -137,6 +139,7 @@ impl ThreadGroup {
     pub fn new(id: i32, handlers: Arc<Handlers>, limits: Limits, exit_signal: i32, start_ns: i64) -> Arc<ThreadGroup> {
         Arc::new(ThreadGroup {
             id,
+            is_protected: AtomicBool::new(false),
             state: Mutex::new(
                 Level::ThreadGroup,
                 GroupState {

@@ -214,6 +214,10 @@ pub trait GuestThread: Send {
     /// The cheap path: no register file.
     fn call(&self) -> SyscallArgs;
     fn set_result(&mut self, value: u64);
+    /// Whether the call came through the vsyscall page, whose users get SIGSEGV where others get EFAULT.
+    fn is_vsyscall(&self) -> bool {
+        false
+    }
 
     /// All general registers. At a system call `rax` is what the call's result will overwrite, `orig_rax` its number. Changes take effect at the next `run`.
     fn registers(&mut self) -> &mut Registers;

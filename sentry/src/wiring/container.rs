@@ -1,7 +1,7 @@
 //! The container as runsc steers it.
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use runsc_control::{ExitStatus, Process, SentryBoot, SignalTarget, StartFailed, StateReply, Status};
 use sentry_abi::{Errno, FileKind, Signal};
@@ -10,10 +10,16 @@ use sentry_ipc::Channel;
 use sentry_kernel::{ExitStatus as KernelStatus, FdTable, InitProcess, Kernel, Limit, Limits, Places, Resource};
 use sentry_vfs::{FileDescription, Follow, FsContext, MountNamespace, Path, Walk, resolve};
 
+use super::terminal::ConsoleTerminal;
 use crate::control::SandboxControl;
 
 /// Where a program without a slash is looked for when PATH is not set.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The first process's id, which is also its session's and its process group's.
+const INIT: i32 = 1;
+/// How long the screen of a container that has ended is waited for.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
 pub(crate) struct Container {
     kernel: Arc<Kernel>,
@@ -21,8 +27,8 @@ pub(crate) struct Container {
     boot: SentryBoot,
     stdio: Mutex<Option<Vec<Arc<FileDescription>>>>,
     started: Mutex<bool>,
-    /// Held open for the sandbox's life: their closing would end it.
-    _terminal: Option<OwnedFd>,
+    terminal: Option<ConsoleTerminal>,
+    /// Held open for the sandbox's life: its closing would end it.
     _netstack: Channel,
 }
 
@@ -32,21 +38,10 @@ impl Container {
         namespace: Arc<MountNamespace>,
         boot: SentryBoot,
         stdio: Vec<Arc<FileDescription>>,
-        terminal: Option<OwnedFd>,
+        terminal: Option<ConsoleTerminal>,
         netstack: Channel,
-    ) -> anyhow::Result<Container> {
-        if boot.process.terminal {
-            anyhow::bail!("a terminal of the container's own is not supported yet");
-        }
-        Ok(Container {
-            kernel,
-            namespace,
-            boot,
-            stdio: Mutex::new(Some(stdio)),
-            started: Mutex::new(false),
-            _terminal: terminal,
-            _netstack: netstack,
-        })
+    ) -> Container {
+        Container { kernel, namespace, boot, stdio: Mutex::new(Some(stdio)), started: Mutex::new(false), terminal, _netstack: netstack }
     }
 
     fn context(&self, credentials: Credentials) -> FsContext {
@@ -76,6 +71,9 @@ impl Container {
         }
         let places = Places { namespace: cx.namespace.clone(), root: cx.root.clone(), cwd: cx.cwd.clone(), umask: cx.umask };
         let shown = String::from_utf8_lossy(&name).into_owned();
+        if let Some(terminal) = &self.terminal {
+            terminal.attach(INIT);
+        }
         self.kernel
             .prepare_init(InitProcess {
                 argv: process.args.clone(),
@@ -86,7 +84,8 @@ impl Container {
                 files,
                 credentials,
                 limits,
-                terminal: None,
+                terminal: self.terminal.as_ref().map(ConsoleTerminal::key),
+                is_protected: process.is_protected,
             })
             .map_err(|errno| failed(&format!("exec {shown}"), exec_code(errno), Some(errno)))
     }
@@ -228,17 +227,28 @@ impl SandboxControl for Container {
         let result = match target {
             SignalTarget::Init => self.kernel.signal_from_outside(signal, false),
             SignalTarget::All => self.kernel.signal_from_outside(signal, true),
-            SignalTarget::Foreground => self.kernel.signal_from_outside(signal, false),
+            SignalTarget::Foreground => match self.terminal.as_ref().and_then(ConsoleTerminal::foreground) {
+                Some(group) => {
+                    self.kernel.signal_process_group(group, signal);
+                    Ok(())
+                }
+                None => self.kernel.signal_from_outside(signal, false),
+            },
         };
         result.map_err(|e| e.raw() as u16)
     }
 
     fn wait(&self) -> ExitStatus {
-        to_control(self.kernel.wait_for_init())
+        let status = self.kernel.wait_for_init();
+        if let Some(terminal) = &self.terminal {
+            terminal.drain(LAST_OUTPUT);
+        }
+        to_control(status)
     }
 
-    fn resize_terminal(&self, _rows: u16, _columns: u16) -> Result<(), u16> {
-        Err(Errno::ENOTTY.raw() as u16)
+    fn resize_terminal(&self, rows: u16, columns: u16) -> Result<(), u16> {
+        let terminal = self.terminal.as_ref().ok_or(Errno::ENOTTY.raw() as u16)?;
+        terminal.resize(rows, columns).map_err(|e| e.raw() as u16)
     }
 
     fn pids(&self) -> Vec<i32> {

@@ -32,6 +32,8 @@ pub(crate) struct Builder {
     pub facts: HostFacts,
     pub kernel: Arc<OnceLock<Arc<Kernel>>>,
     pub specials: Arc<Specials>,
+    /// The first one that was mounted: where the container's own terminal appears.
+    pub devpts: OnceLock<Arc<DevPts>>,
 }
 
 impl Builder {
@@ -46,8 +48,54 @@ impl Builder {
             let shown = String::from_utf8_lossy(&spec.destination).into_owned();
             self.mount(&namespace, spec, boot).with_context(|| format!("mount {shown}"))?;
         }
+        self.mask(&namespace, &boot.masked_paths)?;
+        self.make_read_only(&namespace, &boot.read_only_paths)?;
         mount.set_flags(flags);
         Ok(namespace)
+    }
+
+    /// Hides paths: behind an empty directory that cannot be written, or behind /dev/null. What is not there need not be hidden.
+    fn mask(&self, namespace: &Arc<MountNamespace>, paths: &[Vec<u8>]) -> anyhow::Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        // A /dev that the container cannot change, for its null.
+        let devices = self.tmpfs(b"mode=755", self.facts.memory).context("make a device directory")?;
+        populate(&devices.root(), Console::Absent).context("fill a device directory")?;
+        let hidden = self.context(&MountNamespace::new(Mount::new(Dentry::root(devices), MountFlags::empty(), b"tmpfs".to_vec())));
+        let null = resolve(&hidden, &hidden.root, b"/null", Follow::No, Walk::empty()).context("find null")?;
+        for path in paths {
+            let shown = || format!("mask {}", String::from_utf8_lossy(path));
+            let Some(at) = self.existing(namespace, path).with_context(shown)? else { continue };
+            let mount = if at.inode().kind() == FileKind::Directory {
+                let empty = self.tmpfs(b"size=0,mode=755", self.facts.memory).with_context(shown)?;
+                Mount::new(Dentry::root(empty), MountFlags::READ_ONLY, b"tmpfs".to_vec())
+            } else {
+                Mount::new(null.dentry.clone(), MountFlags::empty(), b"tmpfs".to_vec())
+            };
+            namespace.mount(mount, &at);
+        }
+        Ok(())
+    }
+
+    /// Binds paths onto themselves, read-only.
+    fn make_read_only(&self, namespace: &Arc<MountNamespace>, paths: &[Vec<u8>]) -> anyhow::Result<()> {
+        for path in paths {
+            let shown = || format!("make {} read-only", String::from_utf8_lossy(path));
+            let Some(at) = self.existing(namespace, path).with_context(shown)? else { continue };
+            let flags = at.mount.flags() | MountFlags::READ_ONLY;
+            namespace.mount(Mount::new(at.dentry.clone(), flags, at.mount.source.clone()), &at);
+        }
+        Ok(())
+    }
+
+    fn existing(&self, namespace: &Arc<MountNamespace>, path: &[u8]) -> Result<Option<Path>> {
+        let cx = self.context(namespace);
+        match resolve(&cx, &cx.root, path, Follow::Yes, Walk::IN_ROOT) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     fn root(&self, boot: &SentryBoot) -> anyhow::Result<Arc<dyn FileSystem>> {
@@ -92,11 +140,20 @@ impl Builder {
             MountKind::Devpts => {
                 let text = String::from_utf8_lossy(&spec.data);
                 let options = DevPtsOptions::parse(&text)?;
-                DevPts::new(self.numbers.next(), options, self.terminals.clone(), (self.clock)())
+                let fs = DevPts::new(self.numbers.next(), options, self.terminals.clone(), (self.clock)());
+                // Later ones are instances of their own.
+                let _ = self.devpts.set(fs.clone());
+                fs
             }
             // Message queues and control groups show nothing yet: an empty directory, as with a kernel that has none.
             MountKind::Mqueue | MountKind::Cgroup => self.tmpfs(b"size=0,mode=755", memory)?,
         })
+    }
+
+    /// Where the container's own terminal is made; one that nobody sees, if none is mounted.
+    pub fn console_devpts(&self) -> Arc<DevPts> {
+        let hidden = || DevPts::new(self.numbers.next(), DevPtsOptions::default(), self.terminals.clone(), (self.clock)());
+        self.devpts.get_or_init(hidden).clone()
     }
 
     fn tmpfs(&self, data: &[u8], memory: u64) -> Result<Arc<dyn FileSystem>> {

@@ -3,22 +3,33 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use sentry_abi::Signal;
+use sentry_fs_hostfd::HostFs;
 use sentry_fs_tty::{Groups, Terminals};
 use sentry_kernel::{Kernel, Terminals as KernelTerminals};
 
 pub(crate) struct Sessions {
     kernel: Arc<OnceLock<Arc<Kernel>>>,
     terminals: OnceLock<Weak<Terminals>>,
+    host: OnceLock<Weak<HostFs>>,
 }
 
 impl Sessions {
     pub fn new(kernel: Arc<OnceLock<Arc<Kernel>>>) -> Sessions {
-        Sessions { kernel, terminals: OnceLock::new() }
+        Sessions { kernel, terminals: OnceLock::new(), host: OnceLock::new() }
     }
 
     pub fn set_terminals(&self, terminals: &Arc<Terminals>) {
         // Called once, by the wiring.
         let _ = self.terminals.set(Arc::downgrade(terminals));
+    }
+
+    pub fn set_host(&self, host: &Arc<HostFs>) {
+        // Called once, by the wiring.
+        let _ = self.host.set(Arc::downgrade(host));
+    }
+
+    fn host_terminal(&self, key: u64) -> Option<Arc<sentry_fs_hostfd::Terminal>> {
+        self.host.get()?.upgrade()?.terminal(key)
     }
 
     fn terminal(&self, key: u64) -> Option<Arc<sentry_fs_tty::Terminal>> {
@@ -52,9 +63,12 @@ impl Groups for Sessions {
 }
 
 impl KernelTerminals for Sessions {
-    fn session_leader_ended(&self, terminal: u64, session: i32) {
-        if let Some(terminal) = self.terminal(terminal) {
+    fn session_leader_ended(&self, key: u64, session: i32) {
+        if let Some(terminal) = self.terminal(key) {
             terminal.release_session(session);
+        }
+        if let Some(terminal) = self.host_terminal(key) {
+            terminal.detach(session);
         }
     }
 
@@ -63,6 +77,9 @@ impl KernelTerminals for Sessions {
     }
 
     fn foreground(&self, terminal: u64) -> i32 {
-        self.terminal(terminal).map_or(-1, |t| t.foreground_group())
+        match self.terminal(terminal) {
+            Some(terminal) => terminal.foreground_group(),
+            None => self.host_terminal(terminal).and_then(|t| t.foreground()).unwrap_or(-1),
+        }
     }
 }

@@ -51,6 +51,13 @@ impl Runtime {
         Self::new("runsc", options.runsc.clone(), options.flags())
     }
 
+    /// Ours, with one more global flag.
+    pub fn ours_with(options: &Options, flag: &str) -> Result<Self> {
+        let mut flags = options.flags();
+        flags.push(flag.to_string());
+        Self::new("runsc", options.runsc.clone(), flags)
+    }
+
     /// Runc, if it is there.
     pub fn runc() -> Result<Option<Self>> {
         let path = PathBuf::from("/usr/sbin/runc");

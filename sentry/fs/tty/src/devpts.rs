@@ -138,17 +138,29 @@ impl DevPts {
     /// Opens `ptmx`: a new terminal, its slave locked. `ENOSPC` when there are too many.
     pub fn open_master(&self, caller: &dyn Caller) -> Result<Arc<dyn FileOps>> {
         let who = caller.credentials();
+        Ok(Arc::new(self.make_terminal(who.fsuid, who.fsgid, caller.now())?))
+    }
+
+    /// A terminal made from outside, for the container's first process: the end that types, and an open file of the slave.
+    pub fn open_console(&self, uid: u32, gid: u32, now: sentry_abi::Timespec) -> Result<(MasterFile, Arc<FileDescription>)> {
+        let master = self.make_terminal(uid, gid, now)?;
+        master.terminal().state.lock().locked = false;
+        let slave = master.terminal().new_slave(false);
+        let file = self.open_file(master.terminal(), slave, true, true, StatusFlags::empty())?;
+        Ok((master, file))
+    }
+
+    fn make_terminal(&self, uid: u32, gid: u32, now: sentry_abi::Timespec) -> Result<MasterFile> {
         let mut slaves = self.slaves.lock();
         let number = (0..self.options.max).find(|n| !slaves.contains_key(n)).ok_or(Errno::ENOSPC)?;
         let terminal = Terminal::new(number, &self.terminals, self.me.clone());
         let mut attr = Attr::new(self.device, FIRST_PTS_INO + number as u64, FileKind::CharDevice, Mode(self.options.mode));
-        attr.uid = self.options.uid.unwrap_or(who.fsuid);
-        attr.gid = self.options.gid.unwrap_or(who.fsgid);
+        attr.uid = self.options.uid.unwrap_or(uid);
+        attr.gid = self.options.gid.unwrap_or(gid);
         attr.rdev = make_dev(PTS_MAJOR, number);
-        let now = caller.now();
         (attr.atime, attr.mtime, attr.ctime) = (now, now, now);
         slaves.insert(number, make_inode(&self.me, Node::Slave(terminal.clone()), attr));
-        Ok(Arc::new(MasterFile::new(terminal)))
+        Ok(MasterFile::new(terminal))
     }
 
     /// An open file of a slave, named as where devpts usually stands.

@@ -121,7 +121,7 @@ fn either(terminal: &Arc<Terminal>, caller: &dyn Caller, command: u32, argument:
         nr::TIOCSWINSZ => {
             let mut bytes = [0; 8];
             caller.copy_in(UserAddr(argument), &mut bytes)?;
-            resize(terminal, WindowSize::decode(bytes));
+            terminal.resize(WindowSize::decode(bytes));
             Ok(0)
         }
         nr::TIOCSPGRP => job::set_group(terminal, caller, argument),
@@ -205,14 +205,6 @@ fn note_termios(state: &mut State, effects: &mut Effects, old: &Termios, new: &T
         status |= packet::IOCTL;
     }
     state.set_packet_status(status, effects);
-}
-
-fn resize(terminal: &Terminal, window: WindowSize) {
-    terminal.change(|state, effects| {
-        if std::mem::replace(&mut state.window, window) != window {
-            effects.outcome.signals.push(Signal::SIGWINCH);
-        }
-    });
 }
 
 /// TCFLSH: 0 input, 1 output, 2 both, seen from `end`.

@@ -22,6 +22,34 @@ impl MasterFile {
     pub fn terminal(&self) -> &Arc<Terminal> {
         &self.terminal
     }
+
+    /// What the slave's side has written. `EAGAIN`: nothing yet; `EIO`: nothing more, the last slave is closed.
+    pub fn take_output(&self, dst: &mut [u8]) -> Result<usize> {
+        self.terminal.change(|state, effects| {
+            let status = state.packet_mode && state.packet_status != 0;
+            if state.discipline.output_len() == 0 && !status {
+                return Err(if state.slaves_gone || state.hung_up { Errno::EIO } else { Errno::EAGAIN });
+            }
+            effects.wake_slave |= Events::WRITE;
+            Ok(if state.packet_mode { read_packet(state, dst) } else { state.discipline.read_output(dst) })
+        })
+    }
+
+    /// Types. Returns how many bytes there was room for; `EAGAIN`: none, `EIO`: hung up.
+    pub fn give_input(&self, src: &[u8]) -> Result<usize> {
+        self.terminal.change(|state, effects| {
+            if state.hung_up {
+                return Err(Errno::EIO);
+            }
+            let done = state.take_input(src, effects);
+            if done == 0 && !src.is_empty() { Err(Errno::EAGAIN) } else { Ok(done) }
+        })
+    }
+
+    /// Whether all that was written has been taken.
+    pub fn output_is_taken(&self) -> bool {
+        self.terminal.state.lock().discipline.output_len() == 0
+    }
 }
 
 /// Packet mode: a byte of status, or 0 and data.
@@ -41,27 +69,11 @@ impl FileOps for MasterFile {
     }
 
     fn read(&self, _: &dyn Caller, _: u64, dst: &mut [u8]) -> Result<usize> {
-        if dst.is_empty() {
-            return Ok(0);
-        }
-        self.terminal.change(|state, effects| {
-            let status = state.packet_mode && state.packet_status != 0;
-            if state.discipline.output_len() == 0 && !status {
-                return Err(if state.slaves_gone || state.hung_up { Errno::EIO } else { Errno::EAGAIN });
-            }
-            effects.wake_slave |= Events::WRITE;
-            Ok(if state.packet_mode { read_packet(state, dst) } else { state.discipline.read_output(dst) })
-        })
+        if dst.is_empty() { Ok(0) } else { self.take_output(dst) }
     }
 
     fn write(&self, _: &dyn Caller, _: u64, src: &[u8]) -> Result<usize> {
-        self.terminal.change(|state, effects| {
-            if state.hung_up {
-                return Err(Errno::EIO);
-            }
-            let done = state.take_input(src, effects);
-            if done == 0 && !src.is_empty() { Err(Errno::EAGAIN) } else { Ok(done) }
-        })
+        self.give_input(src)
     }
 
     fn ready(&self, want: Events, waiter: Option<&Waiter>) -> Events {

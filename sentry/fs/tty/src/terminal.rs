@@ -127,20 +127,43 @@ impl Terminal {
         self.state.lock().foreground
     }
 
+    /// Makes it the controlling terminal of a session from outside: for the container's first process.
+    pub fn attach(&self, session: i32, foreground: i32) {
+        let mut state = self.state.lock();
+        (state.session, state.foreground) = (session, foreground);
+    }
+
+    /// TIOCSWINSZ: the foreground group hears of a change by SIGWINCH.
+    pub fn resize(&self, window: WindowSize) {
+        self.change(|state, effects| {
+            if std::mem::replace(&mut state.window, window) != window {
+                effects.outcome.signals.push(Signal::SIGWINCH);
+            }
+        });
+    }
+
     /// A new open file of the slave. `EIO` when locked or hung up, `EBUSY` when exclusive.
     pub fn open_slave(self: &Arc<Terminal>, nonblocking: bool, caller: &dyn Caller) -> Result<Arc<dyn FileOps>> {
         {
-            let mut state = self.state.lock();
+            let state = self.state.lock();
             if state.locked || state.hung_up {
                 return Err(Errno::EIO);
             }
             if state.exclusive && !caller.credentials().has(sentry_auth::Caps::SYS_ADMIN) {
                 return Err(Errno::EBUSY);
             }
+        }
+        Ok(self.new_slave(nonblocking))
+    }
+
+    /// Whoever may have one.
+    pub(crate) fn new_slave(self: &Arc<Terminal>, nonblocking: bool) -> Arc<dyn FileOps> {
+        {
+            let mut state = self.state.lock();
             state.slaves += 1;
             state.slaves_gone = false;
         }
-        Ok(Arc::new(SlaveFile::new(self.clone(), nonblocking)))
+        Arc::new(SlaveFile::new(self.clone(), nonblocking))
     }
 
     /// Changes the state, then does what that asks for, unlocked.

@@ -17,6 +17,7 @@ const RED_ZONE: u64 = 128;
 const RESTORABLE_FLAGS: u64 = 0x50dd5;
 /// UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS.
 const UC_FLAGS: u64 = 7;
+const UC_STRICT_RESTORE_SS: u64 = 4;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 const FXSAVE_SIZE: usize = 512;
 /// Where the kernel's `struct _fpx_sw_bytes` lies in an FXSAVE image.
@@ -238,6 +239,10 @@ impl CurrentTask {
         let context: UserContext = self.mm.read_obj(UserAddr(rsp))?;
         let c = &context.context;
         if !matches!(c.cs as u64 | 3, Registers::USER_CS | 0x23) {
+            return Err(Errno::EFAULT);
+        }
+        // The way back to user mode faults on any other stack segment. Without the flag, Linux repairs it.
+        if context.flags & UC_STRICT_RESTORE_SS != 0 && c.ss as u64 | 3 != Registers::USER_SS {
             return Err(Errno::EFAULT);
         }
         self.restore_fp_state(c.fpstate)?;

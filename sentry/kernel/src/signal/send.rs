@@ -1,6 +1,7 @@
 //! Sending signals. kill(2), kernel/signal.c `send_signal_locked`, `prepare_signal`, `complete_signal`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sentry_abi::signal::{DefaultAction, SI_KERNEL, SI_USER};
 use sentry_abi::{Errno, Result, SigInfo, SigSet, Signal};
@@ -36,7 +37,7 @@ fn deliver(group: &Arc<ThreadGroup>, thread: Option<&Arc<Task>>, signal: Signal,
     let limit = group.limits().soft(Resource::PendingSignals);
     // The sandbox's init cannot be killed or stopped from inside (pid_namespaces(7)).
     let unblockable = SigSet::UNBLOCKABLE.contains(signal);
-    if group.id == 1 && unblockable && info.code <= SI_USER {
+    if group.is_protected.load(Ordering::Relaxed) && unblockable && info.code <= SI_USER {
         return Ok(());
     }
     let (fatal, targets) = {
@@ -45,10 +46,10 @@ fn deliver(group: &Arc<ThreadGroup>, thread: Option<&Arc<Task>>, signal: Signal,
             return Ok(());
         }
         let mut targets = prepare(&mut state, signal);
-        if signal == Signal::SIGKILL || ends_at_once(&state, thread, signal, &info, &handlers, group.id) {
+        if signal == Signal::SIGKILL || ends_at_once(&state, thread, signal, &info, &handlers, group) {
             state.exit.get_or_insert(ExitStatus::Signaled { signal, core: false });
             (true, Vec::new())
-        } else if dropped(&state, thread, signal, &info, &handlers, group.id) {
+        } else if dropped(&state, thread, signal, &info, &handlers, group) {
             (false, targets)
         } else {
             // Only a real-time signal finds the queue full, and none of those wakes by `prepare`.
@@ -91,11 +92,11 @@ fn ends_at_once(
     signal: Signal,
     info: &SigInfo,
     handlers: &super::Handlers,
-    id: i32,
+    group: &ThreadGroup,
 ) -> bool {
     if handlers.get(signal).disposition() != super::Disposition::Default
         || signal.default_action() != DefaultAction::Terminate
-        || id == 1 && info.code <= SI_USER
+        || group.is_protected.load(Ordering::Relaxed) && info.code <= SI_USER
         || state.stop.signal.is_some()
     {
         return false;
@@ -115,12 +116,19 @@ fn discard(state: &mut GroupState, signals: SigSet) {
 }
 
 /// Ignored signals are dropped at once, unless they are blocked: then they wait, since the disposition may change meanwhile.
-fn dropped(state: &GroupState, thread: Option<&Arc<Task>>, signal: Signal, info: &SigInfo, handlers: &super::Handlers, id: i32) -> bool {
+fn dropped(
+    state: &GroupState,
+    thread: Option<&Arc<Task>>,
+    signal: Signal,
+    info: &SigInfo,
+    handlers: &super::Handlers,
+    group: &ThreadGroup,
+) -> bool {
     let blocked = match thread {
         Some(task) => task.mask().contains(signal),
         // As Linux, the leader's mask decides: threads that block everything must not make the others' sleeps end for nothing.
         None => {
-            let leader = state.tasks.iter().find(|t| t.tid() == id).or_else(|| state.tasks.first());
+            let leader = state.tasks.iter().find(|t| t.tid() == group.id).or_else(|| state.tasks.first());
             leader.is_some_and(|t| t.mask().contains(signal))
         }
     };
@@ -129,7 +137,7 @@ fn dropped(state: &GroupState, thread: Option<&Arc<Task>>, signal: Signal, info:
     }
     // The sandbox's init is protected from signals of its own children that it has not asked for (pid_namespaces(7)); those the kernel
     // raises for its own faults are forced elsewhere.
-    if id == 1 && handlers.get(signal).disposition() == super::Disposition::Default && info.code <= SI_USER {
+    if group.is_protected.load(Ordering::Relaxed) && handlers.get(signal).disposition() == super::Disposition::Default && info.code <= SI_USER {
         return true;
     }
     handlers.ignores(signal)

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use sentry_abi::signal::SEGV_MAPERR;
 use sentry_abi::{Errno, SigInfo, Signal};
 use sentry_platform::{Exit, FaultInfo, HostExit};
 use sentry_sync::Parker;
@@ -87,6 +88,9 @@ impl CurrentTask {
         }
         match result {
             Ok(value) => self.thread.set_result(value),
+            Err(Stop::Fail(Errno::EFAULT)) if self.thread.is_vsyscall() => {
+                self.force_signal(SigInfo::fault(Signal::SIGSEGV, SEGV_MAPERR, self.thread.call().args[0]), None);
+            }
             Err(Stop::Fail(errno)) => self.thread.set_result(errno.as_result()),
             Err(Stop::Restart(restart)) => self.interrupted = Some((restart, Native::Sentry)),
         }

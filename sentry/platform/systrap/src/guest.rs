@@ -39,6 +39,9 @@ const MREMAP_FIXED: u64 = 2;
 const MREMAP_DONTUNMAP: u64 = 4;
 const CLOCK_THREAD_CPUTIME: u64 = 3;
 const ARCH_X86_64: u32 = 0xc000_003e;
+/// Where legacy programs call the kernel.
+const VSYSCALL_PAGE: u64 = 0xffff_ffff_ff60_0000;
+
 /// A mapping of this size is not reserved: the guest's limits are the sentry's business.
 const HUGE: u64 = 1 << 30;
 
@@ -316,6 +319,11 @@ impl GuestThread for SystrapThread {
 
     fn call(&self) -> SyscallArgs {
         self.call
+    }
+
+    fn is_vsyscall(&self) -> bool {
+        // The address that the kernel gave with its signal; one that the guest has changed since harms nobody else.
+        self.view.get(self.frame + uc::SI_ADDR) & !0xfff == VSYSCALL_PAGE
     }
 
     fn set_result(&mut self, value: u64) {
