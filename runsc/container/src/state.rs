@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ use crate::{ContainerId, ProcessId};
 
 const RECORD: &str = "state.json";
 const LOCK: &str = "lock";
+/// How often a new directory is tried for, and how long the one who holds it is waited for in between: a sweeper is done sooner.
+const CREATE_ATTEMPTS: u32 = 40;
+const CREATE_PAUSE: Duration = Duration::from_millis(5);
 /// Annotations may be large, but come from a configuration of at most 4 MiB.
 const MAX_RECORD: u64 = 16 << 20;
 
@@ -82,16 +86,28 @@ impl StateRoot {
     /// Takes an id. The result holds the lock and is not visible as a container before [`Container::record`].
     pub fn create(&self, id: &ContainerId) -> Result<Container, StateError> {
         let dir = self.0.join(id.as_str());
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other.map_err(host(&dir))?,
+        // Whoever sweeps may take the new directory for debris before it is locked: then it is made again.
+        for _ in 0..CREATE_ATTEMPTS {
+            match DirBuilder::new().mode(0o700).create(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.map_err(host(&dir))?,
+            }
+            if dir.join(RECORD).exists() {
+                break;
+            }
+            match Container::lock(id, dir.clone()) {
+                Ok(Some(container)) if !container.is_current() => continue,
+                Ok(Some(container)) if container.has_record() => break,
+                Ok(Some(container)) => {
+                    container.clear()?;
+                    return Ok(container);
+                }
+                Ok(None) => std::thread::sleep(CREATE_PAUSE),
+                Err(StateError::Host { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
-        let container = Container::lock(id, dir)?.ok_or_else(|| StateError::InUse(id.clone()))?;
-        if container.has_record() {
-            return Err(StateError::InUse(id.clone()));
-        }
-        container.clear()?;
-        Ok(container)
+        Err(StateError::InUse(id.clone()))
     }
 
     /// A container to act on; waits for others that do.
@@ -102,7 +118,7 @@ impl StateRoot {
             other => other.map_err(host(&dir))?,
         };
         lock.lock().map_err(host(&dir))?;
-        let container = Container { id: id.clone(), dir, _lock: lock };
+        let container = Container { id: id.clone(), dir, lock };
         let record = self.read(id)?;
         Ok((container, record))
     }
@@ -175,7 +191,7 @@ impl StateRoot {
 pub struct Container {
     id: ContainerId,
     dir: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Container {
@@ -185,10 +201,17 @@ impl Container {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(libc_nofollow()).open(&path);
         let lock = lock.map_err(host(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(Self { id: id.clone(), dir, _lock: lock })),
+            Ok(()) => Ok(Some(Self { id: id.clone(), dir, lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(host(&path)(error)),
         }
+    }
+
+    /// Whether the lock is that of the directory that has the name now, rather than of one that was removed meanwhile.
+    fn is_current(&self) -> bool {
+        let ours = self.lock.metadata().map(|meta| (meta.dev(), meta.ino()));
+        let named = fs::symlink_metadata(self.dir.join(LOCK)).map(|meta| (meta.dev(), meta.ino()));
+        matches!((ours, named), (Ok(ours), Ok(named)) if ours == named)
     }
 
     fn has_record(&self) -> bool {
@@ -310,6 +333,21 @@ mod tests {
         assert!(root.create(&id).is_ok());
         root.remove_debris(&id).unwrap();
         assert!(!root.directory(&id).exists());
+    }
+
+    #[test]
+    fn sweeping_does_not_disturb_creation() {
+        let temp = Temp::new("sweep");
+        let root = StateRoot::open(&temp.0).unwrap();
+        let sweeper = root.clone();
+        let sweep = std::thread::spawn(move || (0..400).for_each(|_| sweeper.sweep("do-").unwrap_or_default()));
+        for n in 0..100 {
+            let id: ContainerId = format!("do-{n}").parse().unwrap();
+            let container = root.create(&id).unwrap();
+            container.record(&record("do")).unwrap();
+            container.remove().unwrap();
+        }
+        sweep.join().unwrap();
     }
 
     #[test]

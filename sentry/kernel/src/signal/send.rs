@@ -137,7 +137,10 @@ fn dropped(
     }
     // The sandbox's init is protected from signals of its own children that it has not asked for (pid_namespaces(7)); those the kernel
     // raises for its own faults are forced elsewhere.
-    if group.is_protected.load(Ordering::Relaxed) && handlers.get(signal).disposition() == super::Disposition::Default && info.code <= SI_USER {
+    if group.is_protected.load(Ordering::Relaxed)
+        && handlers.get(signal).disposition() == super::Disposition::Default
+        && info.code <= SI_USER
+    {
         return true;
     }
     handlers.ignores(signal)
