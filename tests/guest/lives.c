@@ -424,3 +424,48 @@ TEST(cpu_time_is_told) {
   EQ(sscanf(p, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user, &system), 2);
   CHECK(user + system >= 2);
 }
+TEST(pidfd_of_a_child_that_nobody_waits_for) {
+  signal(SIGCHLD, SIG_IGN);
+  for (int i = 0; i < 50; i++) {
+    int fd = -1;
+    struct clone_args a = {.flags = CLONE_PIDFD, .pidfd = (uintptr_t)&fd, .exit_signal = SIGCHLD};
+    pid_t c = OK(syscall(SYS_clone3, &a, sizeof a));
+    if (c == 0) _exit(0);
+    CHECK(fd > 2);
+    struct pollfd p = {fd, POLLIN};
+    EQ(poll(&p, 1, 5000), 1);
+    OK(close(fd));
+  }
+}
+TEST(forbidden_clones) {
+  struct clone_args a = {.flags = CLONE_PIDFD, .pidfd = 8, .exit_signal = SIGCHLD};
+  ERR(syscall(SYS_clone3, &a, sizeof a), EFAULT);
+  ERR(waitpid(-1, 0, WNOHANG), ECHILD);
+  ERR(syscall(SYS_clone, CLONE_SIGHAND | SIGCHLD, 0, 0, 0, 0), EINVAL);
+  ERR(syscall(SYS_clone, CLONE_THREAD | SIGCHLD, 0, 0, 0, 0), EINVAL);
+  pid_t c = OK(syscall(SYS_clone, CLONE_PARENT_SETTID | SIGCHLD, 0, 8, 0, 0));
+  if (c == 0) _exit(0); /* a bad address of the parent's is passed over */
+  JOIN(c);
+}
+TEST(process_limit) {
+  if (geteuid()) SKIP("needs root");
+  pid_t c = CHILD({
+    setpgid(0, 0);
+    struct rlimit r = {3, 3};
+    OK(setrlimit(RLIMIT_NPROC, &r));
+    pid_t k = fork(); /* root is not bound */
+    CHECK(k >= 0);
+    if (k == 0) _exit(0);
+    JOIN(k);
+    OK(setresuid(61234, 61234, 61234));
+    for (int i = 0; i < 2; i++) {
+      k = OK(fork());
+      if (k == 0) pause();
+    }
+    ERR(fork(), EAGAIN);
+    kill(0, SIGKILL);
+  });
+  int s;
+  EQ(waitpid(c, &s, 0), c);
+  CHECK(WIFSIGNALED(s) && WTERMSIG(s) == SIGKILL); /* not the exit of a failed check */
+}

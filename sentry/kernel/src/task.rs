@@ -12,7 +12,7 @@ mod threads;
 mod wait;
 
 pub use block::BlockError;
-pub use clone::{CloneRequest, clone_flags};
+pub use clone::{CloneRequest, OpenPidfd, clone_flags};
 pub use current::{CurrentTask, RestartBlock};
 pub use exec::ExecRequest;
 pub use robust::TaskFutexes;

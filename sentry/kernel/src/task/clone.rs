@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sentry_abi::{Errno, Result, UserAddr};
 use sentry_auth::Caps;
-use sentry_platform::{Registers, SpawnKind};
+use sentry_mm::Mm;
+use sentry_platform::{GuestThread, Registers, SpawnKind};
 use sentry_sync::WaitQueue;
 
 use super::{CurrentTask, Restart, Stop, SysResult, Task, TaskSeed, VforkDone};
@@ -62,57 +63,35 @@ pub struct CloneRequest {
     pub set_tid: i32,
 }
 
+/// Opens a descriptor for a process that is being made (CLONE_PIDFD) and tells the caller its number.
+pub type OpenPidfd<'a> = &'a dyn Fn(&mut CurrentTask, &Arc<ThreadGroup>) -> Result<i32>;
+
 impl CurrentTask {
     /// Makes the child and starts it; returns its id. With CLONE_VFORK only once it has exec'd or ended.
-    pub fn clone(&mut self, request: &CloneRequest) -> SysResult {
-        check(request)?;
+    pub fn clone(&mut self, request: &CloneRequest, pidfd: Option<OpenPidfd<'_>>) -> SysResult {
         let flags = request.flags;
-        let kernel = self.task.kernel.clone();
-        if flags & flag::PARENT != 0 && self.task.pid() == 1 {
-            return Err(Errno::EINVAL.into());
-        }
-        self.check_task_limit()?;
+        self.check(request)?;
         let broadcasts = self.task.group.state.lock().broadcasts;
         if flags & flag::THREAD == 0 && self.task.has_work() {
             // A signal to a process group must meet parent and child, or neither child nor fork.
             return Err(Stop::Restart(Restart::Always));
         }
-        let tid = kernel.processes.allocate()?;
-        let kind = match flags {
-            f if f & flag::THREAD != 0 => SpawnKind::Thread,
-            f if f & flag::VM != 0 => SpawnKind::SharedSpace,
-            _ => SpawnKind::Fork,
-        };
-        let start = self.child_registers(request);
-        let (thread, mm) = {
-            let operation = self.mm.begin_operation();
-            let thread = self.thread.spawn(kind, &start).map_err(|e| match e.errno() {
-                Errno::ESRCH | Errno::ENOMEM => Errno::ENOMEM,
-                _ => Errno::EAGAIN,
-            })?;
-            let mm = if kind == SpawnKind::Fork { self.mm.fork(&operation, thread.space().clone()) } else { self.mm.clone() };
-            drop(operation);
-            (thread, mm)
-        };
+        let tid = self.task.kernel.processes.allocate()?;
+        let (thread, mm) = self.host_thread(request)?;
         let group = if flags & flag::THREAD != 0 { self.task.group.clone() } else { self.child_group(tid, flags, request.exit_signal) };
-        let task = Task::new(TaskSeed {
-            tid,
-            kernel: kernel.clone(),
-            group: group.clone(),
-            interrupter: thread.interrupter(),
-            mask: self.task.mask(),
-            mm,
-            fs: if flags & flag::FS != 0 { self.task.fs() } else { Arc::new(self.task.fs().fork()) },
-            files: if flags & flag::FILES != 0 { self.task.files() } else { Arc::new(self.task.files().fork()) },
-            credentials: self.task.credentials(),
-            comm: self.task.comm(),
-            start_ns: sentry_time::ClockId::Boottime.now_ns(),
-        });
-        self.inherit(&task, request);
+        let task = self.new_task(tid, request, &group, thread.as_ref(), mm);
         let vfork = (flags & flag::VFORK != 0).then(|| Arc::new(VforkDone { done: AtomicBool::new(false), queue: WaitQueue::new() }));
         *task.vfork.lock() = vfork.clone();
         self.write_ids(request, &task);
-        if let Err(stop) = self.enter(&task, &group, flags, broadcasts) {
+        let pidfd = pidfd.map(|open| open(self, &group)).transpose();
+        let entered = match pidfd {
+            Ok(_) => self.enter(&task, &group, flags, broadcasts),
+            Err(errno) => Err(errno.into()),
+        };
+        if let Err(stop) = entered {
+            if let Ok(Some(fd)) = pidfd {
+                let _ = self.files().remove(fd);
+            }
             thread.exit(None);
             return Err(stop);
         }
@@ -127,15 +106,66 @@ impl CurrentTask {
             return Err(Errno::EAGAIN.into());
         }
         if let Some(done) = vfork {
-            // Only the end of this task ends the wait; the child then goes on alone.
-            let _ = self.block_killable(|waiter| {
-                if let Some(waiter) = waiter {
-                    done.queue.add(waiter);
-                }
-                done.done.load(Ordering::SeqCst).then_some(())
-            });
+            self.await_vfork(&done);
         }
         Ok(tid as u64)
+    }
+
+    /// What can be refused before anything is made.
+    fn check(&self, request: &CloneRequest) -> Result<(), Stop> {
+        check(request)?;
+        if request.flags & flag::PARENT != 0 && self.task.pid() == 1 {
+            return Err(Errno::EINVAL.into());
+        }
+        self.check_task_limit()?;
+        Ok(())
+    }
+
+    /// The child's thread on the host, and its address space.
+    fn host_thread(&mut self, request: &CloneRequest) -> Result<(Box<dyn GuestThread>, Arc<Mm>)> {
+        let kind = match request.flags {
+            f if f & flag::THREAD != 0 => SpawnKind::Thread,
+            f if f & flag::VM != 0 => SpawnKind::SharedSpace,
+            _ => SpawnKind::Fork,
+        };
+        let start = self.child_registers(request);
+        let operation = self.mm.begin_operation();
+        let thread = self.thread.spawn(kind, &start).map_err(|e| match e.errno() {
+            Errno::ESRCH | Errno::ENOMEM => Errno::ENOMEM,
+            _ => Errno::EAGAIN,
+        })?;
+        let mm = if kind == SpawnKind::Fork { self.mm.fork(&operation, thread.space().clone()) } else { self.mm.clone() };
+        drop(operation);
+        Ok((thread, mm))
+    }
+
+    fn new_task(&self, tid: i32, request: &CloneRequest, group: &Arc<ThreadGroup>, thread: &dyn GuestThread, mm: Arc<Mm>) -> Arc<Task> {
+        let flags = request.flags;
+        let task = Task::new(TaskSeed {
+            tid,
+            kernel: self.task.kernel.clone(),
+            group: group.clone(),
+            interrupter: thread.interrupter(),
+            mask: self.task.mask(),
+            mm,
+            fs: if flags & flag::FS != 0 { self.task.fs() } else { Arc::new(self.task.fs().fork()) },
+            files: if flags & flag::FILES != 0 { self.task.files() } else { Arc::new(self.task.files().fork()) },
+            credentials: self.task.credentials(),
+            comm: self.task.comm(),
+            start_ns: sentry_time::ClockId::Boottime.now_ns(),
+        });
+        self.inherit(&task, request);
+        task
+    }
+
+    /// Only the end of this task ends the wait; the child then goes on alone.
+    fn await_vfork(&self, done: &VforkDone) {
+        let _ = self.block_killable(|waiter| {
+            if let Some(waiter) = waiter {
+                done.queue.add(waiter);
+            }
+            done.done.load(Ordering::SeqCst).then_some(())
+        });
     }
 
     fn child_registers(&mut self, request: &CloneRequest) -> Registers {

@@ -1,8 +1,10 @@
 //! clone(2), clone3(2), fork(2), vfork(2).
 
+use std::sync::Arc;
+
 use sentry_abi::{Errno, UserAddr};
 use sentry_kernel::task::{CloneRequest, clone_flags};
-use sentry_kernel::{CurrentTask, SysResult};
+use sentry_kernel::{CurrentTask, SysResult, ThreadGroup};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 const SIGCHLD: u64 = 17;
@@ -103,15 +105,13 @@ pub fn clone3(task: &mut CurrentTask, args: UserAddr, size: u64) -> SysResult {
 }
 
 fn run(task: &mut CurrentTask, request: &CloneRequest) -> SysResult {
-    // The address of the descriptor is looked at before anything is made.
-    let wants_pidfd = request.flags & clone_flags::PIDFD != 0;
-    if wants_pidfd {
-        task.mm().write(request.pidfd, &(-1i32).to_le_bytes())?;
-    }
-    let tid = task.clone(request)?;
-    if wants_pidfd {
-        let fd = super::pidfd::open_for(task, tid as i32, false)?;
-        task.mm().write(request.pidfd, &fd.to_le_bytes())?;
-    }
-    Ok(tid)
+    let at = request.pidfd;
+    let open = |task: &mut CurrentTask, group: &Arc<ThreadGroup>| {
+        // The address of the number is looked at before anything is made.
+        task.mm().write(at, &(-1i32).to_le_bytes())?;
+        let fd = super::pidfd::open_group(task, group, false)?;
+        task.mm().write(at, &fd.to_le_bytes())?;
+        Ok(fd)
+    };
+    task.clone(request, (request.flags & clone_flags::PIDFD != 0).then_some(&open))
 }

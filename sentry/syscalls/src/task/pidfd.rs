@@ -46,8 +46,13 @@ impl PidTarget for Process {
 
 /// A descriptor for process `pid`, close-on-exec.
 pub fn open_for(task: &mut CurrentTask, pid: i32, nonblocking: bool) -> Result<i32, Errno> {
-    let kernel = task.kernel().clone();
-    let group = kernel.processes.group(pid).ok_or(Errno::ESRCH)?;
+    let group = task.kernel().processes.group(pid).ok_or(Errno::ESRCH)?;
+    open_group(task, &group, nonblocking)
+}
+
+/// The same for a process that is at hand.
+pub fn open_group(task: &mut CurrentTask, group: &Arc<ThreadGroup>, nonblocking: bool) -> Result<i32, Errno> {
+    let (kernel, group) = (task.kernel().clone(), group.clone());
     let status = if nonblocking { StatusFlags::NONBLOCK } else { StatusFlags::empty() };
     let file = kernel.anon.file(PidFd::new(Arc::new(Process { group, kernel: kernel.clone() })), PidFd::NAME, status);
     task.install(file, true)
