@@ -7,6 +7,7 @@ use crate::compile::{self, Link};
 use crate::options::{Options, root};
 use crate::report::Report;
 use crate::run::{self, Outcome};
+use crate::volume;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,18 @@ const LIMIT: Duration = Duration::from_secs(100);
 const PATIENCE: Duration = Duration::from_secs(45);
 /// Also built against the shared libraries.
 const DYNAMIC_TOO: &[&str] = &["exec", "memory", "signals", "threads", "futex"];
+
+/// Also run on a folder of the host that others may change too, in place of a root file system that is ours alone.
+const VOLUME_TOO: &[&str] = &["attributes", "copies", "dirs", "exec", "files", "inotify", "links", "locks", "unix"];
+
+/// What lies at /tmp.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The root file system of `runsc do`, with its overlay.
+    Root,
+    /// A bind mount.
+    Volume,
+}
 
 /// What a program said about one test.
 #[derive(Default, Clone, PartialEq)]
@@ -40,23 +53,33 @@ pub fn run(options: &Options, folder: &str, report: &mut Report) -> Result<()> {
     let place = if folder.is_empty() { "guest".to_string() } else { format!("guest/{folder}") };
     for source in compile::sources(&place)? {
         let stem = source.file_stem().and_then(|s| s.to_str()).context("a source has a name")?.to_string();
-        for link in [Link::Static, Link::Dynamic] {
-            let name = if link == Link::Static { stem.clone() } else { format!("{stem}-dynamic") };
+        for (variant, link, place_inside, has) in [
+            ("", Link::Static, Place::Root, true),
+            ("-dynamic", Link::Dynamic, Place::Root, DYNAMIC_TOO.contains(&stem.as_str())),
+            ("-volume", Link::Static, Place::Volume, VOLUME_TOO.contains(&stem.as_str()) && !options.native),
+        ] {
+            let name = format!("{stem}{variant}");
             let wanted = options.names.is_empty() || options.names.iter().any(|n| n.split('/').next() == Some(name.as_str()));
-            if !wanted || (link == Link::Dynamic && !DYNAMIC_TOO.contains(&stem.as_str())) {
+            if !wanted || !has {
                 continue;
             }
             if report.out_of_time(&name) {
                 continue;
             }
             let program = compile::program(&source, &place, link)?;
-            one_program(options, &name, &program, &known, report)?;
+            one_program(options, &name, (&program, place_inside), &known, report)?;
         }
     }
     Ok(())
 }
 
-fn one_program(options: &Options, name: &str, program: &Path, known: &BTreeMap<String, String>, report: &mut Report) -> Result<()> {
+fn one_program(
+    options: &Options,
+    name: &str,
+    (program, place): (&Path, Place),
+    known: &BTreeMap<String, String>,
+    report: &mut Report,
+) -> Result<()> {
     let tests: Vec<&str> = options.names.iter().filter_map(|n| n.split_once('/')).filter(|(p, _)| *p == name).map(|(_, t)| t).collect();
     let native = run::run(Command::new(program).args(&tests).env("T_SANDBOX", "0"), LIMIT)?;
     let host = said(&native);
@@ -66,7 +89,19 @@ fn one_program(options: &Options, name: &str, program: &Path, known: &BTreeMap<S
         return Ok(());
     }
     let mut sandbox = Command::new(&options.runsc);
-    sandbox.args(options.flags()).arg("do").arg(program).args(&tests).env("T_SANDBOX", "1");
+    sandbox.args(options.flags()).env("T_SANDBOX", "1");
+    // Kept until the program has ended.
+    let _bundle = match place {
+        Place::Root => {
+            sandbox.arg("do").arg(program).args(&tests);
+            None
+        }
+        Place::Volume => {
+            let bundle = volume::bundle(program, &tests)?;
+            sandbox.arg("run").arg("--bundle").arg(&bundle.folder).arg(format!("volume-{}", std::process::id()));
+            Some(bundle)
+        }
+    };
     let inside = run::run(&mut sandbox, PATIENCE + native.took * 10)?;
     let guest = said(&inside);
     let failed_before = report_count(&host, &guest, name, known, report);
@@ -115,7 +150,7 @@ fn judge(
     }
     for (test, on_host) in host {
         let name = format!("{program}/{test}");
-        let listed = known.get(&name).or_else(|| known.get(&name.replacen("-dynamic/", "/", 1)));
+        let listed = known.get(&name).or_else(|| known.get(&name.replacen("-dynamic/", "/", 1).replacen("-volume/", "/", 1)));
         let inside = guest.get(test).cloned().unwrap_or_default();
         match (difference(on_host, &inside), listed) {
             (None, None) => match &inside.verdict {

@@ -21,6 +21,7 @@ mod roles;
 mod run;
 mod runtime;
 mod torture;
+mod volume;
 
 use anyhow::{Result, bail};
 use options::Options;

@@ -4,8 +4,8 @@
 //! order, and a fork copies a state in which none is under way. A direct request that overlaps is sent to the hand-over, where its sentry
 //! thread waits; the notification thread never does.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
