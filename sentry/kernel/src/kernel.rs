@@ -19,7 +19,7 @@ use crate::limits::{Limits, Resource};
 use crate::loader::{self, AuxIds};
 use crate::process_tree::ProcessTree;
 use crate::signal::Handlers;
-use crate::task::{CurrentTask, SysResult, Task, TaskSeed};
+use crate::task::{CurrentTask, IdleThreads, SysResult, Task, TaskSeed};
 use crate::thread_group::{ExitStatus, ThreadGroup};
 use crate::uts::Uts;
 
@@ -80,6 +80,7 @@ pub struct Kernel {
     pub anon: Arc<AnonFs>,
     pub timers: Arc<TimerQueue>,
     pub processes: ProcessTree,
+    pub(crate) idle_threads: IdleThreads,
     pub uts: Uts,
     pub max_tasks: u64,
     memory_total: u64,
@@ -119,6 +120,7 @@ impl Kernel {
             anon: parts.anon,
             timers: parts.timers,
             processes: ProcessTree::default(),
+            idle_threads: IdleThreads::default(),
             uts: Uts::new(&parts.hostname),
             max_tasks: parts.max_tasks,
             memory_total: parts.memory_total,

@@ -18,7 +18,7 @@ pub use exec::ExecRequest;
 pub use robust::TaskFutexes;
 pub use run::current_ids;
 pub(crate) use run::is_current;
-pub(crate) use threads::spawn;
+pub(crate) use threads::{IdleThreads, spawn};
 pub use wait::{Change, WaitEvent, WaitOptions, WaitTarget};
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};

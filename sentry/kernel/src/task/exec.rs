@@ -12,6 +12,7 @@ use sentry_vfs::{FileDescription, MountFlags, Path};
 use super::{CurrentTask, SysResult, Task};
 use crate::limits::Resource;
 use crate::loader::{self, AuxIds, Entry, Program};
+use crate::thread_group::ExitStatus;
 
 /// A program to execute; the file has been resolved and opened by [`loader::open_program`].
 pub struct ExecRequest {
@@ -38,7 +39,14 @@ impl CurrentTask {
         let program = loader::prepare(&cx, self, request.file, &request.name, argv)?;
         let credentials = self.credentials_after(&program.path)?;
         let comm = program.comm.clone();
-        let (mut thread, mm, entry) = self.build(program, &request.env, &credentials)?;
+        let (mut thread, mm, entry) = match self.build(program, &request.env, &credentials) {
+            // The host killed the new process while it was filled (out of memory): too late to go back, as in Linux's begin_new_exec().
+            Err(Errno::ESRCH | Errno::EFAULT) => {
+                self.end_process(ExitStatus::Signaled { signal: Signal::SIGKILL, core: false });
+                return Ok(0);
+            }
+            built => built?,
+        };
         self.end_other_threads()?;
         *thread.registers() = Registers::fresh(entry.rip, entry.rsp);
         thread.reset_fp_state();

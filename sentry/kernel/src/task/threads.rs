@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sentry_sync::{Level, Mutex, Parker};
 
 use super::CurrentTask;
+use crate::kernel::Kernel;
 
 /// Stack of a task's sentry thread. Nothing recurses on guest input.
 const STACK_SIZE: usize = 512 * 1024;
@@ -13,7 +14,13 @@ const STACK_SIZE: usize = 512 * 1024;
 const IDLE_MAX: usize = 16;
 
 /// Threads without a task, the one that waits shortest last: its stack is warm.
-static IDLE: Mutex<Vec<Arc<Seat>>> = Mutex::new(Level::Leaf, Vec::new());
+pub struct IdleThreads(Mutex<Vec<Arc<Seat>>>);
+
+impl Default for IdleThreads {
+    fn default() -> IdleThreads {
+        IdleThreads(Mutex::new(Level::Leaf, Vec::new()))
+    }
+}
 
 /// A waiting thread and the task that it is given.
 struct Seat {
@@ -23,30 +30,31 @@ struct Seat {
 
 /// Has a thread of the sentry run this task to its end.
 pub(crate) fn spawn(current: CurrentTask) -> std::io::Result<()> {
-    let idle = IDLE.lock().pop();
+    let kernel = current.task.kernel.clone();
+    let idle = kernel.idle_threads.0.lock().pop();
     match idle {
         Some(seat) => {
             *seat.next.lock() = Some(current);
             seat.parker.unpark();
             Ok(())
         }
-        None => std::thread::Builder::new().name("task".into()).stack_size(STACK_SIZE).spawn(move || serve(current)).map(drop),
+        None => std::thread::Builder::new().name("task".into()).stack_size(STACK_SIZE).spawn(move || serve(&kernel, current)).map(drop),
     }
 }
 
-fn serve(first: CurrentTask) {
+fn serve(kernel: &Kernel, first: CurrentTask) {
     let seat = Arc::new(Seat { parker: Parker::current(), next: Mutex::new(Level::Leaf, None) });
     let mut next = Some(first);
     while let Some(task) = next {
         task.run();
-        next = another(&seat);
+        next = another(kernel, &seat);
     }
 }
 
 /// Waits for the next task; `None` if enough others wait.
-fn another(seat: &Arc<Seat>) -> Option<CurrentTask> {
+fn another(kernel: &Kernel, seat: &Arc<Seat>) -> Option<CurrentTask> {
     {
-        let mut idle = IDLE.lock();
+        let mut idle = kernel.idle_threads.0.lock();
         if idle.len() >= IDLE_MAX {
             return None;
         }
