@@ -86,7 +86,11 @@ impl Report {
             println!("  failed: {name}");
         }
         if let Some(file) = &self.file {
-            let numbers = format!("{} {} {}\n", self.passed, self.failed.len(), self.skipped);
+            let mut numbers = format!("{} {} {}\n", self.passed, self.failed.len(), self.skipped);
+            for name in &self.failed {
+                numbers.push_str(name);
+                numbers.push('\n');
+            }
             std::fs::write(file, numbers).with_context(|| format!("writing {}", file.display()))?;
         }
         Ok(self.failed.is_empty())
