@@ -9,7 +9,7 @@ use sentry_fs_anonfs::AnonFs;
 use sentry_fs_pipefs::Pipes;
 use sentry_fs_tmpfs::memfd::Memfds;
 use sentry_fs_tmpfs::{TmpFs, TmpFsOptions};
-use sentry_kernel::signal::Handlers;
+use sentry_kernel::signal::{Handlers, SigAction};
 use sentry_kernel::task::TaskSeed;
 use sentry_kernel::{CurrentTask, FdTable, FsState, Kernel, KernelParts, Limits, Places, Stop, SysResult, Task, Terminals, ThreadGroup};
 use sentry_memory::MemfdSource;
@@ -353,8 +353,9 @@ impl Guest {
         (self.int(at) as u64, self.int(at + 4) as u64)
     }
 
-    /// Sends this task a signal.
+    /// Sends this task a signal that it has a handler for: by default it would end the process at once.
     pub fn signal(task: &Arc<Task>, signal: Signal) {
+        task.group.handlers().set(signal, SigAction { handler: 0x1000, ..SigAction::default() });
         // From the kernel: one from a process would not reach pid 1.
         task.send(signal, SigInfo::new(signal, sentry_abi::signal::SI_KERNEL)).unwrap();
     }
