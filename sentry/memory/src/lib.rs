@@ -26,6 +26,8 @@ pub struct Mapping {
     /// The most that a mapping may ever allow (VM_MAY*). For a shared mapping WRITE only if the guest opened it for writing.
     pub max_prot: Prot,
     pub label: Arc<dyn MapLabel>,
+    /// The file's pages are in memory: to map them waits for nothing.
+    pub resident: bool,
 }
 
 impl Mapping {

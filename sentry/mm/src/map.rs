@@ -12,6 +12,8 @@ use crate::shared::shared_anonymous;
 use crate::vma::{Vma, VmaFlags, VmaName};
 
 const MAP_TYPE: u64 = uapi::MAP_TYPE as u64;
+/// What a fault maps at once on the host.
+const FAULT_AROUND: u64 = 64 << 10;
 const MAP_SHARED: u64 = uapi::MAP_SHARED as u64;
 const MAP_PRIVATE: u64 = uapi::MAP_PRIVATE as u64;
 const MAP_SHARED_VALIDATE: u64 = uapi::MAP_SHARED_VALIDATE as u64;
@@ -252,7 +254,7 @@ impl Mm {
     pub(crate) fn install(&self, thread: &mut dyn GuestThread, vma: Vma, fresh: Fresh) -> Result<()> {
         let range = UserRange::from_bounds(vma.start, vma.end).ok_or(Errno::ENOMEM)?;
         let source = match &vma.mapping {
-            Some(mapping) => MapSource::File { fd: mapping.fd(), offset: vma.offset },
+            Some(mapping) => MapSource::File { fd: mapping.fd(), offset: vma.offset, populate: at_once(&vma, mapping) },
             None => MapSource::Anonymous,
         };
         let done = match fresh {
@@ -285,6 +287,13 @@ impl Mm {
             Err(_) => false,
         }
     }
+}
+
+/// Whether all pages are to be mapped with the mapping: where the first touch would map as many (Linux's fault_around_bytes) and costs no
+/// less. Never where that would copy pages.
+fn at_once(vma: &Vma, mapping: &Mapping) -> bool {
+    let copies = vma.share == Share::Private && vma.prot.contains(Prot::WRITE);
+    mapping.resident && !copies && !vma.prot.is_empty() && vma.end - vma.start <= FAULT_AROUND
 }
 
 /// Whether the host must find the addresses free.

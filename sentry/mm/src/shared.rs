@@ -29,5 +29,5 @@ pub(crate) fn shared_anonymous(source: &Arc<dyn FileSource>, len: u64) -> Result
     file.truncate(len)?;
     // Unlike a counter of our own, the host's number differs between address spaces and stays with the memory.
     let ino = rustix::fs::fstat(&fd).map_or(0, |stat| stat.st_ino);
-    Ok(Mapping { fd, max_prot: Prot::all(), label: Arc::new(DevZero { ino }) })
+    Ok(Mapping { fd, max_prot: Prot::all(), label: Arc::new(DevZero { ino }), resident: false })
 }

@@ -44,7 +44,7 @@ impl MapLabel for Label {
 fn file(max_prot: Prot) -> Mapping {
     let file = MemFile::new(Arc::new(MemfdSource));
     file.truncate(64 * P).unwrap();
-    Mapping { fd: file.host_files().unwrap().0, max_prot, label: Arc::new(Label) }
+    Mapping { fd: file.host_files().unwrap().0, max_prot, label: Arc::new(Label), resident: false }
 }
 
 fn anon(hint: u64, len: u64, prot: u64, flags: u64) -> MapRequest {

@@ -35,6 +35,8 @@ pub enum MapSource<'a> {
     File {
         fd: BorrowedFd<'a>,
         offset: u64,
+        /// Its pages, which are in memory, are mapped at once (MAP_POPULATE).
+        populate: bool,
     },
 }
 

@@ -125,7 +125,7 @@ impl FileDescription {
     pub fn mapping(&self, write: bool, root: &Path) -> Result<Mapping> {
         let inner = self.ops.mapping(write)?;
         let label = Arc::new(Label { inner: inner.label, path: self.path.clone(), root: root.clone() });
-        Ok(Mapping { fd: inner.fd, max_prot: inner.max_prot, label })
+        Ok(Mapping { fd: inner.fd, max_prot: inner.max_prot, label, resident: inner.resident })
     }
 
     /// `EBADF` unless open for reading.

@@ -105,7 +105,7 @@ impl FileOps for MemoryFile {
         let memory = MemFile::new(Arc::new(MemfdSource));
         memory.truncate(ZERO_SIZE)?;
         let (fd, _) = memory.host_files()?;
-        Ok(Mapping { fd, max_prot: Prot::READ | Prot::WRITE | Prot::EXEC, label: Arc::new(ZeroLabel(self.id)) })
+        Ok(Mapping { fd, max_prot: Prot::READ | Prot::WRITE | Prot::EXEC, label: Arc::new(ZeroLabel(self.id)), resident: false })
     }
 
     fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> Result<u64> {

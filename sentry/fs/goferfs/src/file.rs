@@ -115,7 +115,7 @@ impl FileOps for GoferFile {
         if write {
             max_prot |= Prot::WRITE;
         }
-        Ok(Mapping { fd, max_prot, label: Arc::new(Label(Arc::clone(&self.inode))) })
+        Ok(Mapping { fd, max_prot, label: Arc::new(Label(Arc::clone(&self.inode))), resident: false })
     }
 }
 

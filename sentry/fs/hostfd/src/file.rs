@@ -227,7 +227,7 @@ impl FileOps for HostFile {
         }
         let fd = Arc::new(self.fd().try_clone().map_err(|error| Errno::from_host(error.raw_os_error().unwrap_or(0)))?);
         let max_prot = if write { Prot::READ | Prot::WRITE | Prot::EXEC } else { Prot::READ | Prot::EXEC };
-        Ok(Mapping { fd, max_prot, label: Arc::new(Label(self.inode.share()?)) })
+        Ok(Mapping { fd, max_prot, label: Arc::new(Label(self.inode.share()?)), resident: false })
     }
 
     fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> Result<u64> {

@@ -84,7 +84,8 @@ impl FileOps for OverlayFile {
     fn mapping(&self, write: bool) -> Result<Mapping> {
         let inner = self.inner.mapping(write)?;
         let id = (self.inode.shared.store.device, self.inode.ino);
-        Ok(Mapping { fd: inner.fd, max_prot: inner.max_prot, label: Arc::new(Label { id, inner: inner.label }) })
+        let label = Arc::new(Label { id, inner: inner.label });
+        Ok(Mapping { fd: inner.fd, max_prot: inner.max_prot, label, resident: inner.resident })
     }
 
     fn ioctl(&self, caller: &dyn Caller, command: u32, argument: u64) -> Result<u64> {

@@ -212,10 +212,10 @@ impl Contents {
         let (read_write, read_only) = self.memory.host_files()?;
         if write && state.seals & (seal::WRITE | seal::FUTURE_WRITE) == 0 {
             let label = Arc::new(Label { id, _writer: Some(self.writers.clone()) });
-            return Ok(Mapping { fd: read_write, max_prot: Prot::all(), label });
+            return Ok(Mapping { fd: read_write, max_prot: Prot::all(), label, resident: true });
         }
         let label = Arc::new(Label { id, _writer: None });
-        Ok(Mapping { fd: read_only, max_prot: Prot::READ | Prot::EXEC, label })
+        Ok(Mapping { fd: read_only, max_prot: Prot::READ | Prot::EXEC, label, resident: true })
     }
 
     pub(crate) fn seals(&self) -> u32 {

@@ -31,6 +31,7 @@ const FUTEX_PRIVATE: u64 = 128;
 const MAP_SHARED: u64 = 1;
 const MAP_PRIVATE: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
+const MAP_POPULATE: u64 = 0x8000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_NORESERVE: u64 = 0x4000;
@@ -235,7 +236,10 @@ impl SystrapThread {
                 flags |= MAP_ANONYMOUS;
                 (None, 0)
             }
-            MapSource::File { fd, offset } => (Some(fd), offset),
+            MapSource::File { fd, offset, populate } => {
+                flags |= if populate { MAP_POPULATE } else { 0 };
+                (Some(fd), offset)
+            }
         };
         // An injected file's number is filled in later; anonymous memory has none.
         let fd = if file.is_some() { 0 } else { u64::MAX };

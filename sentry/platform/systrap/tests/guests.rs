@@ -248,7 +248,7 @@ fn files(context: &Context) {
     let machine = Machine::new();
     *machine.shared.hook.lock().unwrap() = Some(Box::new(move |thread| {
         let range = |page: u64| UserRange::new(UserAddr(0x5000_0000_0000 + page * 4096), 4096).unwrap();
-        let source = |offset| MapSource::File { fd: file.as_fd(), offset };
+        let source = |offset| MapSource::File { fd: file.as_fd(), offset, populate: false };
         thread.map(range(0), source(0), Share::Private, Prot::READ).unwrap();
         thread.map(range(1), source(4096), Share::Shared, Prot::READ).unwrap();
         assert_eq!(thread.protect(range(1), Prot::READ | Prot::WRITE).unwrap_err().errno(), sentry_abi::Errno::EACCES);

@@ -144,7 +144,7 @@ pub fn shmat(task: &mut CurrentTask, id: i32, addr: UserAddr, flags: i32) -> Sys
     segment.shared.count.fetch_add(1, Ordering::AcqRel);
     let label = Arc::new(Attachment(segment.shared.clone()));
     let max_prot = if read_only { Prot::READ | Prot::EXEC } else { Prot::all() };
-    let mapping = Mapping { fd: if read_only { read } else { write }, max_prot, label };
+    let mapping = Mapping { fd: if read_only { read } else { write }, max_prot, label, resident: false };
     let prot = 1 | (want.contains(Access::WRITE) as u64 * 2) | (want.contains(Access::EXEC) as u64 * 4);
     let fixed = match (hint, flags & SHM_REMAP) {
         (0, _) => 0,
