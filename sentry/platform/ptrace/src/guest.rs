@@ -17,6 +17,7 @@ use crate::host::{self, Gone, Stop};
 use crate::space::{Memory, Space, guest_range};
 use crate::tracee::{Injected, Tracee};
 
+const MAP_POPULATE: u64 = 0x8000;
 const NR_CLOSE: u64 = 3;
 const NR_MMAP: u64 = 9;
 const NR_MPROTECT: u64 = 10;
@@ -269,7 +270,8 @@ impl PtraceThread {
         let prot = u64::from(prot.bits());
         let got = match source {
             MapSource::Anonymous => self.inject(NR_MMAP, [at.start(), at.len(), prot, flags | 0x20, u64::MAX, 0])?,
-            MapSource::File { fd, offset } => {
+            MapSource::File { fd, offset, populate } => {
+                let flags = flags | if populate { MAP_POPULATE } else { 0 };
                 let number = self.give(fd)?;
                 let got = self.inject(NR_MMAP, [at.start(), at.len(), prot, flags, number, offset]);
                 self.inject(NR_CLOSE, [number, 0, 0, 0, 0, 0])?;

@@ -150,7 +150,7 @@ fn files(platform: &dyn sentry_platform::Platform, program: &[u8]) {
     let machine = Machine::new();
     *machine.shared.hook.lock().unwrap() = Some(Box::new(move |thread| {
         let range = UserRange::new(UserAddr(0x5000_0000_0000), 4096).unwrap();
-        thread.map(range, MapSource::File { fd: file.as_fd(), offset: 0 }, Share::Shared, Prot::READ).unwrap();
+        thread.map(range, MapSource::File { fd: file.as_fd(), offset: 0, populate: false }, Share::Shared, Prot::READ).unwrap();
         assert!(thread.protect(range, Prot::READ | Prot::WRITE).is_err());
         assert!(thread.cpu_time() > Duration::ZERO);
     }));
