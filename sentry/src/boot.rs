@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use runsc_control::{BOOT_FD, NETSTACK, PlatformKind, STATUS, SentryBoot, StatusFailed, StatusReady};
+use runsc_control::{BOOT_FD, PlatformKind, STATUS, SentryBoot, StatusFailed, StatusReady};
 use sentry_confine::Profile;
 use sentry_fs_hostfd::Poller;
 use sentry_ipc::{Channel, ChannelPool};
@@ -27,7 +27,7 @@ pub(crate) struct Handles {
     pub terminal: Option<OwnedFd>,
     /// Not yet greeted.
     pub gofer: ChannelPool,
-    /// Greeted.
+    /// Not yet greeted.
     pub netstack: Channel,
     /// For `sentry_platform_systrap::zygote::receive`.
     pub zygote: OwnedFd,
@@ -53,7 +53,7 @@ pub fn boot() -> ! {
                 tracing::error!("cannot start: {error:#}");
                 let causes = error.chain().map(ToString::to_string).collect();
                 // runsc may be gone, in which case nobody wants to know.
-                let _ = status.call(&StatusFailed { causes });
+                let _ = status.hello(STATUS).and_then(|()| status.call(&StatusFailed { causes }));
             }
         },
         Err(error) => eprintln!("sentry: {error:#}"),
@@ -72,7 +72,6 @@ fn prepare() -> anyhow::Result<(Arc<Channel>, SentryBoot)> {
 }
 
 fn bring_up(boot: SentryBoot, status: &Arc<Channel>) -> anyhow::Result<std::convert::Infallible> {
-    status.hello(STATUS).context("greet runsc")?;
     // glibc sets signal handlers of its own with the first thread, which the filter forbids.
     std::thread::spawn(|| {}).join().map_err(|_| anyhow::anyhow!("cannot start a thread"))?;
     let cpu = sentry_kernel::cpu::features();
@@ -107,13 +106,11 @@ fn bring_up(boot: SentryBoot, status: &Arc<Channel>) -> anyhow::Result<std::conv
 fn take_handles(boot: &SentryBoot, poller: Arc<Poller>, cpu: Features) -> anyhow::Result<(Handles, OwnedFd)> {
     let take = |fd: i32| sentry_confine::take(fd);
     let fds = &boot.fds;
-    let netstack = Channel::new(take(fds.netstack)?);
-    netstack.hello(NETSTACK).context("greet netstack")?;
     let handles = Handles {
         stdio: fds.stdio.iter().map(|fd| take(*fd)).collect::<Result<_, _>>()?,
         terminal: fds.terminal.map(take).transpose()?,
         gofer: ChannelPool::new(fds.gofer.iter().map(|fd| take(*fd)).collect::<Result<_, _>>()?),
-        netstack,
+        netstack: Channel::new(take(fds.netstack)?),
         zygote: take(fds.zygote)?,
         poller,
         cpu,
@@ -125,7 +122,8 @@ fn take_handles(boot: &SentryBoot, poller: Arc<Poller>, cpu: Features) -> anyhow
 fn report_ready(status: Arc<Channel>, zygote: Option<OwnedFd>, detached: Arc<AtomicBool>) -> anyhow::Result<()> {
     let wait = move || {
         let fds: Vec<_> = zygote.iter().map(std::os::fd::AsFd::as_fd).collect();
-        match status.call_with_fds(&StatusReady, &fds) {
+        // Greeted only now: before, runsc makes the other processes and does not listen.
+        match status.hello(STATUS).and_then(|()| status.call_with_fds(&StatusReady, &fds)) {
             Ok(_) => detached.store(true, Ordering::Release),
             Err(error) => monitor::end(&format!("runsc is gone: {error}")),
         }

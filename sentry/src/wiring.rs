@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use gofer_client::{GoferClient, MemoryFiles};
-use runsc_control::{PlatformKind, SentryBoot};
+use runsc_control::{NETSTACK, PlatformKind, SentryBoot};
 use sentry_fs_anonfs::AnonFs;
 use sentry_fs_hostfd::HostFs;
 use sentry_fs_pipefs::Pipes;
@@ -87,6 +87,8 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     let namespace = builder.namespace(&boot).context("mount the container's file systems")?;
     let stdio = host.import_stdio(stdio, &boot.fds.stdio_names, &boot.fds.stdio_owners).context("take over stdio")?;
     let (stdio, terminal) = console(&builder, &boot, stdio, terminal)?;
+    // Only now: it may have started later, and nothing before needs it.
+    netstack.hello(NETSTACK).context("greet netstack")?;
     let control = container::Container::new(kernel, namespace, boot, stdio, terminal, netstack);
     Ok(Created { control: Arc::new(control), zygote: Some(zygote_pidfd) })
 }
