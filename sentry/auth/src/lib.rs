@@ -62,6 +62,17 @@ bitflags! {
 
 pub const LAST_CAP: u32 = 40;
 
+/// `SECBIT_*` of prctl(2): how far uid 0 still means anything. Each bit has a lock one place above it.
+pub mod secure {
+    pub const NO_ROOT: u32 = 1;
+    pub const NO_SETUID_FIXUP: u32 = 1 << 2;
+    pub const KEEP_CAPS: u32 = 1 << 4;
+    pub const KEEP_CAPS_LOCKED: u32 = 1 << 5;
+    pub const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+    pub const ALL_LOCKS: u32 = 0xaa;
+    pub const ALL: u32 = 0xff;
+}
+
 /// What a task may do. Ids are those of the sandbox's initial user namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credentials {
@@ -129,13 +140,22 @@ impl Credentials {
         self.euid == target.suid || self.euid == target.uid || self.uid == target.suid || self.uid == target.uid || self.has(Caps::KILL)
     }
 
+    pub fn is_secure(&self, bit: u32) -> bool {
+        self.securebits & bit != 0
+    }
+
     /// Capability rules of set*uid(2): what a change of user ids does to the sets (capabilities(7), "Effect of user ID changes").
     pub fn after_uid_change(mut self, before: &Credentials) -> Credentials {
+        if self.is_secure(secure::NO_SETUID_FIXUP) {
+            return self;
+        }
         let had_root = before.uid == 0 || before.euid == 0 || before.suid == 0;
         let has_root = self.uid == 0 || self.euid == 0 || self.suid == 0;
-        if had_root && !has_root && !self.keep_caps {
-            self.permitted = Caps::empty();
-            self.effective = Caps::empty();
+        if had_root && !has_root {
+            if !self.keep_caps {
+                self.permitted = Caps::empty();
+                self.effective = Caps::empty();
+            }
             self.ambient = Caps::empty();
         }
         if before.euid == 0 && self.euid != 0 {
@@ -149,6 +169,9 @@ impl Credentials {
 
     /// The part of the rule that follows the file system uid.
     pub fn after_fsuid_change(mut self, before: &Credentials) -> Credentials {
+        if self.is_secure(secure::NO_SETUID_FIXUP) {
+            return self;
+        }
         let file_caps = Caps::CHOWN
             | Caps::DAC_OVERRIDE
             | Caps::DAC_READ_SEARCH
@@ -176,20 +199,74 @@ impl Credentials {
         if let Some(gid) = set_gid {
             new.egid = gid;
         }
-        let changed = new.euid != self.euid || new.egid != self.egid;
-        let (suid, sgid, euid, egid) = (new.euid, new.egid, new.euid, new.egid);
-        new.suid = suid;
-        new.sgid = sgid;
-        new.fsuid = euid;
-        new.fsgid = egid;
-        if changed {
+        let root_counts = !self.is_secure(secure::NO_ROOT);
+        let root = root_counts && (new.uid == 0 || new.euid == 0);
+        let mut effective = root_counts && new.euid == 0;
+        let set_id = new.euid != self.uid || new.egid != self.gid;
+        let of_root = if root { self.inheritable | self.bounding } else { Caps::empty() };
+        let gained = !self.permitted.contains(of_root);
+        let mut permitted = of_root;
+        if self.no_new_privs && (set_id || gained) {
+            // What the program would have given is not to be had, not even what root is given at every execve.
+            (new.euid, new.egid) = (new.uid, new.gid);
+            permitted &= self.permitted;
+            effective = root_counts && new.euid == 0;
+        }
+        if set_id {
             new.ambient = Caps::empty();
         }
-        let root = new.uid == 0 || new.euid == 0;
-        let (file_inheritable, file_permitted) = if root { (Caps::all(), Caps::all()) } else { (Caps::empty(), Caps::empty()) };
-        new.permitted = (self.inheritable & file_inheritable) | (file_permitted & self.bounding) | new.ambient;
-        new.effective = if new.euid == 0 { new.permitted } else { new.ambient };
+        (new.suid, new.sgid) = (new.euid, new.egid);
+        (new.fsuid, new.fsgid) = (new.euid, new.egid);
+        new.permitted = permitted | new.ambient;
+        new.effective = if effective { new.permitted } else { new.ambient };
         new.keep_caps = false;
+        new.securebits &= !secure::KEEP_CAPS;
         new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> Credentials {
+        Credentials::new(0, 0, &[], Caps::all())
+    }
+
+    #[test]
+    fn a_set_uid_program_gives_root() {
+        let user = Credentials::new(1000, 1000, &[], Caps::all());
+        let new = user.after_exec(Some(0), None);
+        assert_eq!((new.uid, new.euid, new.suid, new.fsuid), (1000, 0, 0, 0));
+        assert_eq!((new.permitted, new.effective), (Caps::all(), Caps::all()));
+        let plain = user.after_exec(None, None);
+        assert_eq!((plain.permitted, plain.effective), (Caps::empty(), Caps::empty()));
+    }
+
+    #[test]
+    fn no_new_privs_keeps_a_weak_root_weak() {
+        let weak = Credentials { permitted: Caps::CHOWN, effective: Caps::CHOWN, ..root() };
+        assert_eq!(weak.after_exec(None, None).effective, Caps::all());
+        let locked = Credentials { no_new_privs: true, ..weak };
+        assert_eq!(locked.after_exec(None, None).effective, Caps::CHOWN);
+        assert_eq!(Credentials { no_new_privs: true, ..root() }.after_exec(None, None).effective, Caps::all());
+        let borrowed = Credentials { uid: 1000, ..locked }.after_exec(None, None);
+        assert_eq!((borrowed.euid, borrowed.effective), (1000, Caps::empty()));
+    }
+
+    #[test]
+    fn secure_bits_take_roots_meaning() {
+        let bits = Credentials { permitted: Caps::CHOWN, effective: Caps::CHOWN, securebits: secure::NO_ROOT, ..root() };
+        assert_eq!(bits.after_exec(None, None).permitted, Caps::empty());
+        let fixed = Credentials { securebits: secure::NO_SETUID_FIXUP, ..root() };
+        let user = Credentials { uid: 5, euid: 5, suid: 5, fsuid: 5, ..fixed.clone() };
+        assert_eq!(user.after_uid_change(&fixed).effective, Caps::all());
+    }
+
+    #[test]
+    fn leaving_root_clears_ambient_even_with_kept_capabilities() {
+        let old = Credentials { keep_caps: true, ambient: Caps::CHOWN, inheritable: Caps::CHOWN, ..root() };
+        let new = Credentials { uid: 5, euid: 5, suid: 5, fsuid: 5, ..old.clone() }.after_uid_change(&old);
+        assert_eq!((new.permitted, new.effective, new.ambient), (Caps::all(), Caps::empty(), Caps::empty()));
     }
 }

@@ -12,6 +12,7 @@ mod limits;
 pub mod loader;
 mod process_tree;
 mod ptrace;
+mod ptrace_access;
 pub mod random;
 pub mod signal;
 pub mod task;
@@ -25,5 +26,6 @@ pub use kernel::{InitProcess, Kernel, KernelParts, MemoryInfo, PreparedInit, Sys
 pub use limits::{INFINITY, Limit, Limits, Resource};
 pub use process_tree::{PID_MAX, ProcessTree};
 pub use ptrace::TraceStop;
+pub use ptrace_access::AccessIds;
 pub use task::{BlockError, CurrentTask, Restart, RunState, Stop, SysResult, Task};
 pub use thread_group::{ExitStatus, StopReport, ThreadGroup, Usage};

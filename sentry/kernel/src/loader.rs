@@ -75,6 +75,18 @@ pub fn open_program(cx: &FsContext, caller: &dyn Caller, path: &Path) -> Result<
     open_path(&reader, caller, path, OpenFlags::empty())
 }
 
+/// May the caller execute the program, or the interpreter it names, but not read it? Then nobody may look into the process (would_dump()).
+pub fn is_unreadable(cx: &FsContext, program: &Program) -> Result<bool> {
+    let files = std::iter::once(&program.file).chain(program.interpreter.as_ref().map(|(file, _)| file));
+    for file in files {
+        let attr = file.path.inode().attr()?;
+        if may_access_attr(&cx.credentials, attr.kind, attr.mode, attr.uid, attr.gid, Access::READ).is_err() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finds out what `file` is, following scripts, and reads its headers. Nothing of the caller changes.
 /// `name` is the path as given; `argv` the arguments.
 pub fn prepare(cx: &FsContext, caller: &dyn Caller, file: Arc<FileDescription>, name: &[u8], argv: Vec<Vec<u8>>) -> Result<Program> {

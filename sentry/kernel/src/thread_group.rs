@@ -1,7 +1,7 @@
 //! A process as other processes see it: its tasks, its signals, how it stops and ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sentry_abi::{SigSet, Signal};
@@ -124,6 +124,10 @@ pub struct ThreadGroup {
     /// Sent to the parent at the end; 0 for none.
     pub exit_signal: AtomicI32,
     pub did_exec: AtomicBool,
+    /// How often the process has executed a program, and how often its parent had when it made it: a signal of its own choice at the end is
+    /// for the program that chose it, not for one that came later.
+    execs: AtomicU64,
+    parent_execs: AtomicU64,
     pub dumpable: AtomicBool,
     pub child_subreaper: AtomicBool,
     pub personality: AtomicU32,
@@ -167,6 +171,8 @@ impl ThreadGroup {
             ended: WaitQueue::new(),
             exit_signal: AtomicI32::new(exit_signal),
             did_exec: AtomicBool::new(false),
+            execs: AtomicU64::new(0),
+            parent_execs: AtomicU64::new(0),
             dumpable: AtomicBool::new(true),
             child_subreaper: AtomicBool::new(false),
             personality: AtomicU32::new(0),
@@ -207,6 +213,27 @@ impl ThreadGroup {
 
     pub fn exit_signal(&self) -> Option<Signal> {
         Signal::new(self.exit_signal.load(Ordering::Relaxed) as u64)
+    }
+
+    /// execve(2): the parent of what this process made so far is another program now, and its own end is an ordinary one.
+    pub fn tell_of_exec(&self) {
+        self.execs.fetch_add(1, Ordering::Relaxed);
+        self.exit_signal.store(Signal::SIGCHLD.number() as i32, Ordering::Relaxed);
+    }
+
+    pub fn set_parent_program(&self, parent: &ThreadGroup) {
+        self.parent_execs.store(parent.execs.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    pub fn set_parent_program_of_sibling(&self, sibling: &ThreadGroup) {
+        self.parent_execs.store(sibling.parent_execs.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// What `parent` is sent at this process's end (do_notify_parent()).
+    pub fn end_signal_for(&self, parent: &ThreadGroup) -> Option<Signal> {
+        let signal = self.exit_signal()?;
+        let same_program = self.parent_execs.load(Ordering::Relaxed) == parent.execs.load(Ordering::Relaxed);
+        Some(if same_program { signal } else { Signal::SIGCHLD })
     }
 
     pub fn is_zombie(&self) -> bool {

@@ -117,8 +117,11 @@ impl ProcessTimers {
         if timers.posix.len() >= 8192 {
             return Err(Errno::EAGAIN);
         }
-        let id = timers.next_id;
-        timers.next_id = timers.next_id.wrapping_add(1).max(0);
+        let mut id = timers.next_id;
+        while timers.posix.contains_key(&id) {
+            id = id.checked_add(1).unwrap_or(0);
+        }
+        timers.next_id = id.checked_add(1).unwrap_or(0);
         let missed = Arc::new(AtomicI32::new(0));
         let expire = expiry(id, Arc::downgrade(group), notification, missed.clone());
         let engine = match clock {
@@ -258,6 +261,17 @@ struct CpuState {
     interval_ns: u64,
 }
 
+impl CpuState {
+    /// Is the timer due at CPU time `now`? A periodic one is set again; the guest chose the period, up to the largest number there is.
+    fn take_due(&mut self, now: u64) -> bool {
+        if self.deadline_ns.is_none_or(|deadline| now < deadline) {
+            return false;
+        }
+        self.deadline_ns = (self.interval_ns != 0).then(|| now.saturating_add(self.interval_ns));
+        true
+    }
+}
+
 /// CPU time of a process, user and system.
 pub fn process_cpu_time(group: &ThreadGroup) -> Duration {
     let (user, system) = group.cpu_times();
@@ -274,16 +288,7 @@ impl CpuTimer {
             Arc::new(move |_| {
                 let Some(group) = watched.upgrade() else { return };
                 let now = process_cpu_time(&group).as_nanos() as u64;
-                let due = {
-                    let mut state = look.lock();
-                    match state.deadline_ns {
-                        Some(deadline) if now >= deadline => {
-                            state.deadline_ns = (state.interval_ns != 0).then(|| now + state.interval_ns);
-                            true
-                        }
-                        _ => false,
-                    }
-                };
+                let due = look.lock().take_due(now);
                 if due {
                     expire(1);
                 }
@@ -321,5 +326,19 @@ impl CpuTimer {
         let state = self.state.lock();
         let left = state.deadline_ns.map(|d| d.saturating_sub(now).max(1)).unwrap_or(0);
         Remaining { remaining_ns: left, interval_ns: if left == 0 { 0 } else { state.interval_ns } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_without_end_does_not_overflow() {
+        let mut state = CpuState { deadline_ns: Some(1), interval_ns: u64::MAX };
+        assert!(state.take_due(5));
+        assert!(!state.take_due(u64::MAX - 1));
+        let mut once = CpuState { deadline_ns: Some(1), interval_ns: 0 };
+        assert!(once.take_due(1) && !once.take_due(2));
     }
 }

@@ -173,15 +173,24 @@ impl FileOps for OpenDirectory {
 pub type ReadFn = Arc<dyn Fn(&dyn Caller) -> Result<Vec<u8>> + Send + Sync>;
 pub type WriteFn = Arc<dyn Fn(&dyn Caller, &[u8]) -> Result<()> + Send + Sync>;
 
+/// Who may open a text, beyond what its mode says.
+pub type OpenFn = Arc<dyn Fn(&dyn Caller) -> Result<()> + Send + Sync>;
+
 pub struct Text {
     common: Common,
     read: ReadFn,
     write: Option<WriteFn>,
+    may_open: Option<OpenFn>,
 }
 
 impl Text {
     pub fn new(common: Common, read: ReadFn, write: Option<WriteFn>) -> Arc<Text> {
-        Arc::new(Text { common, read, write })
+        Arc::new(Text { common, read, write, may_open: None })
+    }
+
+    /// The opener is judged too, not only who reads: a descriptor can be handed to somebody with more rights.
+    pub fn guarded(common: Common, read: ReadFn, may_open: OpenFn) -> Arc<Text> {
+        Arc::new(Text { common, read, write: None, may_open: Some(may_open) })
     }
 }
 
@@ -206,9 +215,12 @@ impl Inode for Text {
         refuse_change(change)
     }
 
-    fn open(self: Arc<Self>, how: &OpenHow, _: &dyn Caller) -> Result<Arc<dyn FileOps>> {
+    fn open(self: Arc<Self>, how: &OpenHow, caller: &dyn Caller) -> Result<Arc<dyn FileOps>> {
         if how.write && self.write.is_none() {
             return Err(Errno::EACCES);
+        }
+        if let Some(may_open) = &self.may_open {
+            may_open(caller)?;
         }
         Ok(Arc::new(OpenText { text: self, shown: Mutex::new(Level::Leaf, None) }))
     }

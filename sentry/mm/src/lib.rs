@@ -34,6 +34,8 @@ mod vma;
 mod vma_set;
 
 #[cfg(test)]
+mod absurd_tests;
+#[cfg(test)]
 mod fake;
 #[cfg(test)]
 mod tests;

@@ -68,7 +68,8 @@ impl Mm {
         }
         let old_len = page_up(request.old_len).ok_or(Errno::EINVAL)?;
         let new_len = page_up(request.new_len).filter(|l| *l > 0).ok_or(Errno::EINVAL)?;
-        if flags & DONTUNMAP != 0 && old_len != new_len {
+        // Beyond the end of all addresses nothing can be meant; below it sums cannot overflow.
+        if old.0.checked_add(old_len.max(new_len)).is_none() || (flags & DONTUNMAP != 0 && old_len != new_len) {
             return Err(Errno::EINVAL);
         }
         // Without MREMAP_FIXED the address is a hint, but checked all the same.

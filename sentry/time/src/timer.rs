@@ -93,13 +93,18 @@ impl TimerQueue {
         Arc::new(TimerQueue { inner: Arc::new(Inner { timers, thread: OnceLock::new(), finished: WaitQueue::new() }) })
     }
 
+    /// Called with the timers locked. Where the host has no thread left, the next timer that is armed tries again.
     fn wake(&self) {
-        let thread = self.inner.thread.get_or_init(|| {
+        if self.inner.thread.get().is_none() {
             let inner = self.inner.clone();
             let spawned = std::thread::Builder::new().name("timers".into()).stack_size(256 << 10).spawn(move || serve(&inner));
-            spawned.expect("the host allows one more thread").thread().clone()
-        });
-        thread.unpark();
+            let Ok(thread) = spawned else { return };
+            // Nobody else sets it: the lock is held.
+            let _ = self.inner.thread.set(thread.thread().clone());
+        }
+        if let Some(thread) = self.inner.thread.get() {
+            thread.unpark();
+        }
     }
 }
 
@@ -184,7 +189,7 @@ impl Timer {
         deadlines.insert(key);
         let is_first = deadlines.first() == Some(&key);
         entry.armed = Some(new);
-        if is_first {
+        if is_first || self.queue.inner.thread.get().is_none() {
             // With the lock held: the thread that this may make takes it only after its start.
             self.queue.wake();
         }
@@ -203,14 +208,16 @@ impl Drop for Timer {
 
 impl Timers {
     /// Takes one expired timer: its callback and the number of expirations; a periodic one is armed for its next period.
+    /// The one that is late the most comes first, whatever its clock: timers with tiny periods, which are always due, keep nobody waiting.
     fn take_expired(&mut self) -> Option<(u64, TimerCallback, u64)> {
-        for (domain, clock) in DOMAINS {
+        loop {
+            let first = |(domain, clock): (Domain, ClockId)| {
+                let (deadline, id) = self.deadlines[domain as usize].first().copied()?;
+                let now = clock.now_ns();
+                (deadline <= now).then(|| (now.abs_diff(deadline), domain, deadline, id, now))
+            };
+            let (_, domain, deadline, id, now) = DOMAINS.into_iter().filter_map(first).max_by_key(|late| late.0)?;
             let deadlines = &mut self.deadlines[domain as usize];
-            let Some((deadline, id)) = deadlines.first().copied() else { continue };
-            let now = clock.now_ns();
-            if deadline > now {
-                continue;
-            }
             deadlines.remove(&(deadline, id));
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             let Some(armed) = &mut entry.armed else { continue };
@@ -229,7 +236,6 @@ impl Timers {
             };
             return Some((id, entry.callback.clone(), expirations));
         }
-        None
     }
 
     /// How long until something may be due; `None` for ever.
@@ -339,6 +345,17 @@ mod tests {
         assert!(late.disarm().remaining_ns > 3_000_000_000_000);
         assert_eq!(late.arm(i64::MAX, u64::MAX).remaining_ns, 0);
         assert!(late.remaining().remaining_ns > 1);
+    }
+
+    #[test]
+    fn a_timer_that_is_always_due_does_not_starve_other_clocks() {
+        let queue = TimerQueue::new();
+        let (busy, busy_count) = counting(&queue, ClockId::Monotonic);
+        busy.arm_in(1, 1);
+        wait_for(&busy_count, 1);
+        let (other, other_count) = counting(&queue, ClockId::Boottime);
+        other.arm_in(1_000_000, 0);
+        wait_for(&other_count, 1);
     }
 
     #[test]

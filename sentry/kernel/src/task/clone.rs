@@ -190,9 +190,14 @@ impl CurrentTask {
         } else {
             Arc::new(mine.handlers().copy())
         };
-        // A sibling's end is told as the caller's own would be.
+        // A sibling ends as this process does, towards the same parent.
         let exit_signal = if flags & flag::PARENT != 0 { mine.exit_signal.load(Ordering::Relaxed) } else { exit_signal as i32 };
         let group = ThreadGroup::new(tid, handlers, mine.limits(), exit_signal, sentry_time::ClockId::Boottime.now_ns());
+        if flags & flag::PARENT != 0 {
+            group.set_parent_program_of_sibling(mine);
+        } else {
+            group.set_parent_program(mine);
+        }
         group.dumpable.store(mine.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         if flags & flag::VM != 0 {
             mine.shares_space.store(true, Ordering::Relaxed);

@@ -23,6 +23,17 @@ pub struct ExecRequest {
     pub env: Vec<Vec<u8>>,
 }
 
+/// What an execve(2) does to how far others may look into the process.
+#[derive(Clone, Copy)]
+struct Change {
+    /// The effective ids are no longer the real ones of before.
+    set_id: bool,
+    /// The caller may not read the program it executes.
+    hidden: bool,
+    /// More capabilities than before.
+    gained: bool,
+}
+
 impl CurrentTask {
     /// Replaces the program. On an error nothing has changed; on success the guest starts afresh.
     pub fn exec(&mut self, request: ExecRequest) -> SysResult {
@@ -38,6 +49,12 @@ impl CurrentTask {
         let cx = self.fs_context();
         let program = loader::prepare(&cx, self, request.file, &request.name, argv)?;
         let credentials = self.credentials_after(&program.path)?;
+        let old = self.task.credentials();
+        let change = Change {
+            set_id: credentials.euid != old.uid || credentials.egid != old.gid,
+            hidden: loader::is_unreadable(&cx, &program)?,
+            gained: !old.permitted.contains(credentials.permitted),
+        };
         let comm = program.comm.clone();
         let (mut thread, mm, entry) = match self.build(program, &request.env, &credentials) {
             // The host killed the new process while it was filled (out of memory): too late to go back, as in Linux's begin_new_exec().
@@ -50,7 +67,7 @@ impl CurrentTask {
         self.end_other_threads()?;
         *thread.registers() = Registers::fresh(entry.rip, entry.rsp);
         thread.reset_fp_state();
-        self.become_program(thread, mm, credentials, &comm);
+        self.become_program(thread, mm, credentials, &comm, change);
         Ok(0)
     }
 
@@ -114,9 +131,16 @@ impl CurrentTask {
         waited.map_err(|_| Errno::EAGAIN)
     }
 
-    fn become_program(&mut self, thread: Box<dyn GuestThread>, mm: Arc<Mm>, credentials: Credentials, comm: &[u8]) {
+    fn become_program(&mut self, thread: Box<dyn GuestThread>, mm: Arc<Mm>, credentials: Credentials, comm: &[u8], change: Change) {
         let task = self.task.clone();
-        let privileged = credentials.euid != credentials.uid || credentials.egid != credentials.gid;
+        // The new credentials are in force before the new program can be seen (ThreadGroup::may_access).
+        let privileged = change.set_id || change.gained || credentials.euid != credentials.uid || credentials.egid != credentials.gid;
+        task.group.dumpable.store(!privileged && !change.hidden, Ordering::SeqCst);
+        task.set_credentials(credentials);
+        if change.set_id {
+            // Nobody else goes on changing a set-user-id program's working directory, root or umask.
+            task.set_fs(Arc::new(task.fs().fork()));
+        }
         self.leave_memory();
         *task.interrupter.lock() = thread.interrupter();
         let old_thread = std::mem::replace(&mut self.thread, thread);
@@ -128,19 +152,17 @@ impl CurrentTask {
         drop(old_thread);
         drop(old_mm);
         self.take_leaders_place();
-        if privileged || credentials.euid != task.credentials().euid || credentials.egid != task.credentials().egid {
-            task.parent_death_signal.store(0, Ordering::Relaxed);
-        }
-        task.set_credentials(credentials);
         task.set_comm(comm);
         task.group.did_exec.store(true, Ordering::Relaxed);
         self.trace_exec();
-        task.group.dumpable.store(!privileged, Ordering::Relaxed);
+        task.group.tell_of_exec();
         let handlers = Arc::new(task.group.handlers().after_exec());
         *task.group.handlers.lock() = handlers;
         task.clear_child_tid.store(0, Ordering::Relaxed);
         task.robust_list.store(0, Ordering::Relaxed);
-        task.group.exit_signal.store(i32::from(Signal::SIGCHLD.number()), Ordering::Relaxed);
+        if privileged {
+            task.parent_death_signal.store(0, Ordering::Relaxed);
+        }
         task.group.shares_space.store(false, Ordering::Relaxed);
         task.group.timers.after_exec();
         self.reset_alt_stack();

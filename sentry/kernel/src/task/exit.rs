@@ -192,7 +192,7 @@ impl crate::kernel::Kernel {
             let Some(status) = state.zombie else { return };
             (status, state.usage, state.last_uid)
         };
-        let signal = group.exit_signal();
+        let signal = group.end_signal_for(parent);
         let action = parent.handlers().get(Signal::SIGCHLD);
         let unwanted = signal == Some(Signal::SIGCHLD) && (action.disposition() == Disposition::Ignore || action.has(sa::NOCLDWAIT));
         if let Some(signal) = signal

@@ -6,7 +6,7 @@ use sentry_abi::{Errno, FileKind, Result};
 use sentry_vfs::{Caller, Inode};
 
 use super::process::{Subject, ino};
-use crate::pseudo::{Children, Directory, Link, Target, Text};
+use crate::pseudo::{Children, Directory, Link, Text};
 
 const FD_DIR: u64 = 210;
 const FDINFO_DIR: u64 = 211;
@@ -40,12 +40,8 @@ impl Children for Descriptors {
         let file = self.0.task().and_then(|t| t.files().get(fd)).map_err(|_| Errno::ENOENT)?;
         // The mode shows what the descriptor may do.
         let mode = 0o100 | if file.readable { 0o400 } else { 0 } | if file.writable { 0o200 } else { 0 };
-        let subject = self.0.clone();
-        let target = move |who: &_| {
-            subject.check_rights(who)?;
-            subject.task().and_then(|t| t.files().get(fd)).map(|f| f.path.clone()).map_err(|_| Errno::ENOENT)
-        };
-        Ok(Link::new(self.0.common(FD_FIRST + fd as u64, mode), Target::Object(Arc::new(target))))
+        let target = move |s: &Subject| s.task().and_then(|t| t.files().get(fd)).map(|f| f.path.clone()).map_err(|_| Errno::ENOENT);
+        Ok(Link::new(self.0.common(FD_FIRST + fd as u64, mode), self.0.link_target(target)))
     }
 
     fn list(&self, _: &dyn Caller) -> Vec<(Vec<u8>, FileKind, u64)> {

@@ -43,8 +43,10 @@ impl Inode for Memory {
     }
 
     fn open(self: Arc<Self>, _: &OpenHow, caller: &dyn Caller) -> Result<Arc<dyn FileOps>> {
+        // Taken first, judged then (ThreadGroup::may_access).
+        let mm = self.subject.task()?.mm();
         self.subject.check_access(caller)?;
-        Ok(Arc::new(OpenMemory(self.subject.task()?.mm())))
+        Ok(Arc::new(OpenMemory(mm)))
     }
 }
 

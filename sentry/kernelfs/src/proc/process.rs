@@ -6,7 +6,9 @@ use std::sync::{Arc, Weak};
 use sentry_abi::{Errno, FileKind, Result, UserAddr};
 use sentry_auth::Credentials;
 use sentry_kernel::loader::Executable;
-use sentry_kernel::{Kernel, Task, ThreadGroup};
+use sentry_kernel::task::current_ids;
+use sentry_kernel::{AccessIds, Kernel, Task, ThreadGroup};
+use sentry_mm::Mm;
 use sentry_vfs::{Caller, Inode, Path};
 
 use super::{fd, namespaces, status};
@@ -65,7 +67,8 @@ impl Subject {
         Arc::new(move || {
             let dumpable = subject.group().is_ok_and(|g| g.dumpable.load(Ordering::Relaxed));
             match subject.task() {
-                Ok(task) if dumpable => {
+                // proc_fd_permission(): a process reaches its own entries, dumpable or not.
+                Ok(task) if dumpable || current_ids().is_some_and(|(pid, _)| pid == task.pid()) => {
                     let c = task.credentials();
                     (c.euid, c.egid)
                 }
@@ -78,26 +81,26 @@ impl Subject {
         Common::new(self.device, ino(self.id, index), mode, Some(self.owner()))
     }
 
-    /// PTRACE_MODE_READ: may `caller` look into this process?
+    /// PTRACE_MODE_READ_FSCREDS: may `caller` look into this process? What it wants to see has been taken already.
     pub fn check_access(&self, caller: &dyn Caller) -> Result<()> {
-        let task = self.task()?;
-        if caller.pid() == task.pid() { Ok(()) } else { check_rights(&task, &caller.credentials()) }
+        self.check_access_of(&caller.credentials(), caller.pid())
     }
 
-    /// The same where only the rights are known: a process is its own if it holds these very credentials.
-    pub fn check_rights(&self, who: &Arc<Credentials>) -> Result<()> {
-        let task = self.task()?;
-        let own = task.group.tasks().iter().any(|task| Arc::ptr_eq(&task.credentials(), who));
-        if own { Ok(()) } else { check_rights(&task, who) }
+    fn check_access_of(&self, who: &Credentials, pid: i32) -> Result<()> {
+        if self.task()?.group.may_access(who, pid, AccessIds::FileSystem) { Ok(()) } else { Err(Errno::EACCES) }
     }
-}
 
-fn check_rights(task: &Task, mine: &Credentials) -> Result<()> {
-    let theirs = task.credentials();
-    let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == mine.fsuid);
-    let same_group = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|id| *id == mine.fsgid);
-    let open = same_user && same_group && task.group.dumpable.load(Ordering::Relaxed);
-    if open || mine.has(sentry_auth::Caps::SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
+    /// A link to an object of the process, which only those can follow who may look into it.
+    pub fn link_target(&self, target: impl Fn(&Subject) -> Result<Path> + Send + Sync + 'static) -> Target {
+        let subject = self.clone();
+        Target::Object(Arc::new(move |who: &Arc<Credentials>| {
+            let place = target(&subject)?;
+            // Name resolution knows the credentials but not the process, which may always look at itself.
+            let pid = current_ids().map_or(0, |(pid, _)| pid);
+            subject.check_access_of(who, pid)?;
+            Ok(place)
+        }))
+    }
 }
 
 pub fn directory(kernel: &Arc<Kernel>, device: u64, group: &Arc<ThreadGroup>) -> Arc<dyn Inode> {
@@ -112,6 +115,8 @@ fn make(subject: Subject) -> Arc<dyn Inode> {
 
 /// What a row of the table below makes.
 enum Row {
+    /// Only for those who may look into the process, at opening and at each reading.
+    Guarded(u16, fn(&Task, &Mm) -> Result<Vec<u8>>),
     Text(u16, fn(&Subject, &dyn Caller) -> Result<Vec<u8>>),
     Writable(u16, fn(&Subject, &dyn Caller) -> Result<Vec<u8>>, fn(&Subject, &dyn Caller, &[u8]) -> Result<()>),
     Object(fn(&Subject) -> Result<Path>),
@@ -123,13 +128,13 @@ enum Row {
 }
 
 const TABLE: &[(&str, Row)] = &[
-    ("auxv", Row::Text(0o400, auxv)),
+    ("auxv", Row::Guarded(0o400, |_, mm| Ok(mm.exec_layout().auxv.to_vec()))),
     ("cgroup", Row::Text(0o444, |_, _| Ok(b"0::/\n".to_vec()))),
     ("cmdline", Row::Text(0o444, cmdline)),
     ("comm", Row::Writable(0o644, comm, set_comm)),
     ("coredump_filter", Row::Text(0o644, |_, _| Ok(b"00000033\n".to_vec()))),
     ("cwd", Row::Object(|s| Ok(s.task()?.fs().places().cwd))),
-    ("environ", Row::Text(0o400, environ)),
+    ("environ", Row::Guarded(0o400, environ)),
     ("exe", Row::Object(exe)),
     ("fd", Row::Directory(fd::descriptors)),
     ("fdinfo", Row::Directory(fd::information)),
@@ -137,7 +142,7 @@ const TABLE: &[(&str, Row)] = &[
     ("io", Row::Text(0o400, io)),
     ("limits", Row::Text(0o444, status::limits)),
     ("loginuid", Row::Text(0o644, |_, _| Ok(b"4294967295".to_vec()))),
-    ("maps", Row::Text(0o444, maps)),
+    ("maps", Row::Guarded(0o444, |_, mm| Ok(mm.maps()))),
     ("mem", Row::Memory),
     ("mountinfo", Row::Text(0o444, |s, _| status::mountinfo(s))),
     ("mounts", Row::Text(0o444, |s, _| status::mounts(s))),
@@ -152,8 +157,8 @@ const TABLE: &[(&str, Row)] = &[
     ("schedstat", Row::Text(0o444, |_, _| Ok(b"0 0 0\n".to_vec()))),
     ("sessionid", Row::Text(0o444, |_, _| Ok(b"4294967295".to_vec()))),
     ("setgroups", Row::Text(0o644, |_, _| Ok(b"allow\n".to_vec()))),
-    ("smaps", Row::Text(0o444, |s, c| guarded(s, c, |t| Ok(t.mm().smaps())))),
-    ("smaps_rollup", Row::Text(0o444, |s, c| guarded(s, c, |t| Ok(rollup(&t.mm().smaps()))))),
+    ("smaps", Row::Guarded(0o444, |_, mm| Ok(mm.smaps()))),
+    ("smaps_rollup", Row::Guarded(0o444, |_, mm| Ok(rollup(&mm.smaps())))),
     ("stat", Row::Text(0o444, status::stat)),
     ("statm", Row::Text(0o444, |s, _| Ok(s.task()?.mm().statm()))),
     ("status", Row::Text(0o444, status::status)),
@@ -171,15 +176,10 @@ impl Entries {
         let s = &self.0;
         let index = index as u64 + 1;
         match row {
+            Row::Guarded(mode, read) => guarded(s, index, *mode, *read),
             Row::Text(mode, read) => text(s, index, *mode, *read, None),
             Row::Writable(mode, read, write) => text(s, index, *mode, *read, Some(*write)),
-            Row::Object(target) => {
-                let (subject, target) = (s.clone(), *target);
-                Link::new(
-                    s.common(index, 0o777),
-                    Target::Object(Arc::new(move |who| subject.check_rights(who).and_then(|()| target(&subject)))),
-                )
-            }
+            Row::Object(target) => Link::new(s.common(index, 0o777), s.link_target(*target)),
             Row::Memory => super::memory::file(s, index),
             Row::Directory(make) | Row::ProcessOnly(make) => make(s),
         }
@@ -215,7 +215,7 @@ impl Children for Entries {
         let rows = TABLE.iter().enumerate().filter(|(_, (_, row))| !(self.0.is_thread() && matches!(row, Row::ProcessOnly(_))));
         rows.map(|(index, (name, row))| {
             let kind = match row {
-                Row::Text(..) | Row::Writable(..) | Row::Memory => FileKind::Regular,
+                Row::Guarded(..) | Row::Text(..) | Row::Writable(..) | Row::Memory => FileKind::Regular,
                 Row::Object(_) => FileKind::Symlink,
                 Row::Directory(_) | Row::ProcessOnly(_) => FileKind::Directory,
             };
@@ -254,11 +254,6 @@ impl Children for Threads {
     }
 }
 
-fn guarded(s: &Subject, caller: &dyn Caller, read: impl Fn(&Task) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
-    s.check_access(caller)?;
-    read(&*s.task()?)
-}
-
 /// /proc/pid/smaps_rollup: the sums of what smaps says of each area.
 fn rollup(smaps: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(smaps);
@@ -287,12 +282,15 @@ fn rollup(smaps: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn auxv(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
-    guarded(s, caller, |t| Ok(t.mm().exec_layout().auxv.to_vec()))
-}
-
-fn maps(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
-    guarded(s, caller, |t| Ok(t.mm().maps()))
+fn guarded(subject: &Subject, index: u64, mode: u16, read: fn(&Task, &Mm) -> Result<Vec<u8>>) -> Arc<dyn Inode> {
+    let (reader, opener) = (subject.clone(), subject.clone());
+    let read = move |caller: &dyn Caller| {
+        let task = reader.task()?;
+        let mm = task.mm();
+        reader.check_access(caller)?;
+        read(&task, &mm)
+    };
+    Text::guarded(subject.common(index, mode), Arc::new(read), Arc::new(move |caller| opener.check_access(caller)))
 }
 
 fn io(_: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
@@ -303,32 +301,31 @@ fn id_map(_: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     Ok(format!("{:>10} {:>10} {:>10}\n", 0, 0, u32::MAX).into_bytes())
 }
 
-fn strings(task: &Task, start: u64, end: u64) -> Vec<u8> {
+fn strings(mm: &Mm, start: u64, end: u64) -> Vec<u8> {
     let len = end.saturating_sub(start).min(MAX_STRINGS) as usize;
     let mut bytes = vec![0; len];
-    let n = task.mm().read_partial(UserAddr(start), &mut bytes).unwrap_or(0);
+    let n = mm.read_partial(UserAddr(start), &mut bytes).unwrap_or(0);
     bytes.truncate(n);
     bytes
 }
 
 fn cmdline(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
     let Ok(task) = s.task() else { return Ok(Vec::new()) };
-    let layout = task.mm().exec_layout();
-    let mut bytes = strings(&task, layout.arg_start, layout.arg_end);
+    let mm = task.mm();
+    let layout = mm.exec_layout();
+    let mut bytes = strings(&mm, layout.arg_start, layout.arg_end);
     // A program that wrote over its arguments (setproctitle) may have gone on into the environment.
     if bytes.last().is_some_and(|b| *b != 0) {
-        bytes.extend(strings(&task, layout.arg_end, layout.env_end));
+        bytes.extend(strings(&mm, layout.arg_end, layout.env_end));
         let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
         bytes.truncate(end);
     }
     Ok(bytes)
 }
 
-fn environ(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
-    guarded(s, caller, |t| {
-        let layout = t.mm().exec_layout();
-        Ok(strings(t, layout.env_start, layout.env_end))
-    })
+fn environ(_: &Task, mm: &Mm) -> Result<Vec<u8>> {
+    let layout = mm.exec_layout();
+    Ok(strings(mm, layout.env_start, layout.env_end))
 }
 
 fn exe(s: &Subject) -> Result<Path> {

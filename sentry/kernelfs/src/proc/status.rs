@@ -51,7 +51,7 @@ fn ticks(d: std::time::Duration) -> u128 {
 }
 
 /// proc_pid_stat(5).
-pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
+pub fn stat(s: &Subject, caller: &dyn Caller) -> Result<Vec<u8>> {
     let group = s.group()?;
     let task = s.task().ok();
     let n = numbers(s, &group);
@@ -70,6 +70,8 @@ pub fn stat(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
         Some(t) => (t.mm().usage(), t.mm().exec_layout()),
         None => Default::default(),
     };
+    // Addresses would tell how the memory is laid out.
+    let layout = if s.check_access(caller).is_ok() { layout } else { Default::default() };
     let (ignored, caught) = group.handlers().summary();
     let blocked = task.as_ref().map_or(SigSet::EMPTY, |t| t.mask());
     let pending = task.as_ref().map_or(SigSet::EMPTY, |t| t.pending_set()).union(group.pending_set());

@@ -6,7 +6,7 @@ use sentry_kernel::{CurrentTask, Resource, SysResult};
 use sentry_vfs::{Caller, Follow, Path, Seek, TimeChange, watch_event as event};
 
 use super::at::{self, AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, check_flags};
-use super::transfer::tell;
+use super::transfer::{remove_privileges, tell};
 use crate::args::{Flags, PathArg};
 
 /// [chmod(2)](https://man7.org/linux/man-pages/man2/chmod.2.html).
@@ -189,6 +189,7 @@ pub fn ftruncate(task: &mut CurrentTask, fd: i32, length: i64) -> SysResult {
         return Err(Errno::EINVAL.into());
     }
     let length = check_size(task, length, file.attr()?.size)?;
+    remove_privileges(task, &file)?;
     file.ops.truncate(length)?;
     tell(&file, event::MODIFY);
     Ok(0)
@@ -220,6 +221,7 @@ pub fn fallocate(task: &mut CurrentTask, fd: i32, mode: i32, offset: i64, len: i
     if mode & FALLOC_KEEP_SIZE == 0 {
         check_size(task, end, file.attr()?.size)?;
     }
+    remove_privileges(task, &file)?;
     file.ops.allocate(mode, offset as u64, len as u64)?;
     tell(&file, event::MODIFY);
     Ok(0)

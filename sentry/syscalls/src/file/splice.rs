@@ -89,6 +89,7 @@ pub fn sendfile(task: &mut CurrentTask, out_fd: i32, in_fd: i32, offset: UserAdd
 
 /// Reads from a file with offsets, writes to any. Bytes moved; an error only when there were none.
 fn copy(task: &CurrentTask, from: &mut Cursor<'_>, output: &FileDescription, to: Position, count: u64) -> Result<u64, Stop> {
+    transfer::remove_privileges(task, output)?;
     let mut buffer = Buffer::new(task, count.min(CHUNK as u64) as usize);
     let mut done = 0;
     while done < count {
@@ -228,6 +229,7 @@ fn from_pipe(task: &CurrentTask, pipe: &PipeEnd, input: &FileDescription, to: &m
     if output.status().contains(StatusFlags::APPEND) {
         return Err(Errno::EINVAL.into());
     }
+    transfer::remove_privileges(task, output)?;
     retry(task, input, output, wait, || {
         pipe.read_into(len as usize, &mut |chunk| {
             let spot = Spot { at: to.position(), done: 0, append: false, nonblocking: true };

@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sentry_abi::{Errno, FileKind, Result, Signal};
+use sentry_abi::{Errno, FileKind, Mode, Result, Signal};
+use sentry_auth::Caps;
 use sentry_kernel::{BlockError, CurrentTask, INFINITY, Resource, Restart, Stop};
 use sentry_mm::IoVec;
 use sentry_net::{Socket, socket_of};
 use sentry_sync::Events;
-use sentry_vfs::{Caller, FileDescription, Seek, StatusFlags, watch_event as event};
+use sentry_vfs::{AttrChange, Caller, FileDescription, Seek, StatusFlags, watch_event as event};
 
 use super::buffer::{Buffer, KEPT_SIZE};
 
@@ -189,6 +190,7 @@ pub(super) fn write(task: &CurrentTask, file: &FileDescription, vector: &[IoVec]
     let total = IoVec::total(vector);
     let nonblocking = how.nonblocking || file.nonblocking();
     let append = how.append.unwrap_or_else(|| file.status().contains(StatusFlags::APPEND));
+    remove_privileges(task, file)?;
     let mut buffer = Buffer::new(task, chunk_size(file, total));
     let mut done = 0;
     let result = loop {
@@ -221,6 +223,21 @@ pub(super) fn write(task: &CurrentTask, file: &FileDescription, vector: &[IoVec]
         sync_written(file)?;
     }
     Ok(done)
+}
+
+/// file_remove_privs(): whoever may not set set-id bits leaves none on a file that he changes.
+pub(super) fn remove_privileges(task: &CurrentTask, file: &FileDescription) -> Result<()> {
+    let creds = task.creds();
+    let inode = file.path.inode();
+    if creds.has(Caps::FSETID) || inode.kind() != FileKind::Regular || file.ops.seek_kind() != Seek::Offset {
+        return Ok(());
+    }
+    let attr = inode.attr()?;
+    if attr.mode.0 & (Mode::SET_UID | Mode::SET_GID) == 0 {
+        return Ok(());
+    }
+    let mode = sentry_vfs::without_set_ids(&creds, &attr);
+    if mode == attr.mode { Ok(()) } else { inode.set_attr(&AttrChange { mode: Some(mode), ..AttrChange::default() }) }
 }
 
 fn sync_written(file: &FileDescription) -> Result<()> {

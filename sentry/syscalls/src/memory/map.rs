@@ -33,10 +33,14 @@ pub fn mmap(task: &mut CurrentTask, addr: UserAddr, len: u64, prot: u64, flags: 
         if prot & PROT_EXEC != 0 && file.path.mount.flags().contains(MountFlags::NO_EXEC) {
             return Err(Errno::EPERM.into());
         }
-        let mapping = file.mapping(shared && file.writable, &task.task.fs().places().root)?;
+        let mut mapping = file.mapping(shared && file.writable, &task.task.fs().places().root)?;
         if shared && prot & PROT_WRITE != 0 && !mapping.max_prot.contains(Prot::WRITE) {
             // Open for writing and yet not to be written: sealed.
             return Err(Errno::EPERM.into());
+        }
+        if file.path.mount.flags().contains(MountFlags::NO_EXEC) {
+            // Nor by a later mprotect(2).
+            mapping.max_prot -= Prot::EXEC;
         }
         Some(mapping)
     };

@@ -54,10 +54,11 @@ fn transfer(
     let remote: Vec<[u64; 2]> =
         if remote.1 > 1024 { return Err(Errno::EINVAL.into()) } else { task.mm().read_array(remote.0, remote.1 as usize)? };
     let target = task.kernel().processes.task(pid).ok_or(Errno::ESRCH)?;
+    // Taken first, judged then: an execve(2) of a set-user-id program in between must not leave us with that program's memory.
+    let other = target.mm();
     if !crate::task::pidfd::may_access(task, &target.group) {
         return Err(Errno::EPERM.into());
     }
-    let other = target.mm();
     let mut done = 0u64;
     let total: u64 = local.iter().map(|v| v.len).sum();
     for [base, len] in remote {

@@ -122,7 +122,7 @@ impl<T: IpcObject> IpcTable<T> {
                 Some(_) if flags & IPC_CREAT != 0 && flags & IPC_EXCL != 0 => return Err(Errno::EEXIST),
                 Some((id, object)) => {
                     check(&object)?;
-                    let want = Access::from_bits_truncate((flags >> 6 & 7) as u8);
+                    let want = Access::from_bits_truncate(((flags >> 6 | flags >> 3 | flags) & 7) as u8);
                     object.permissions().check(who, want)?;
                     return Ok(id);
                 }

@@ -95,12 +95,26 @@ impl State {
             s.value += change;
             s.pid = pid;
         }
+        let undo = self.undo_after(operations, pid)?;
         self.semaphores = new;
-        for op in operations.iter().filter(|o| o.flags & SEM_UNDO != 0) {
-            *self.undo.entry((pid, op.number)).or_default() -= op.change as i32;
-        }
+        self.undo.extend(undo);
         self.operated = now();
         Ok(Attempt::Done)
+    }
+
+    /// The adjustments that `operations` change, as they will be. `ERANGE` beyond what a semaphore can hold (SEMAEM).
+    fn undo_after(&self, operations: &[Operation], pid: i32) -> Result<HashMap<(i32, u16), i32>> {
+        let mut undo: HashMap<(i32, u16), i32> = HashMap::new();
+        for op in operations.iter().filter(|o| o.flags & SEM_UNDO != 0) {
+            let key = (pid, op.number);
+            let old = undo.get(&key).or_else(|| self.undo.get(&key)).copied().unwrap_or(0);
+            let new = old - op.change as i32;
+            if !(-MAX_VALUE - 1..=MAX_VALUE).contains(&new) {
+                return Err(Errno::ERANGE);
+            }
+            undo.insert(key, new);
+        }
+        Ok(undo)
     }
 
     fn count_waiter(&mut self, number: u16, zero: bool, by: i32) {
@@ -346,4 +360,25 @@ fn all_values(task: &CurrentTask, set: &Arc<SemaphoreSet>, command: i32, at: Use
     }
     set.queue.wake_all();
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adjustments_stay_within_what_a_semaphore_holds() {
+        let permissions = Permissions { key: 0, uid: 0, gid: 0, creator_uid: 0, creator_gid: 0, mode: Mode(0o600), sequence: 0 };
+        let semaphores = vec![Semaphore::default()];
+        let mut state = State { permissions, semaphores, undo: HashMap::new(), operated: 0, changed: 0, removed: false };
+        let up = Operation { number: 0, change: 32_767, flags: SEM_UNDO };
+        let down = Operation { number: 0, change: -32_767, flags: 0 };
+        assert!(matches!(state.attempt(&[up, down], 7), Ok(Attempt::Done)));
+        // The process's end would take away more than there can be: as often as it is tried, nothing adds up.
+        for _ in 0..100_000 {
+            assert_eq!(state.attempt(&[up, down], 7).err(), Some(Errno::ERANGE));
+        }
+        assert_eq!(state.undo[&(7, 0)], -32_767);
+        assert_eq!(state.semaphores[0].value, 0);
+    }
 }

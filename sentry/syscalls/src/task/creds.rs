@@ -1,5 +1,7 @@
 //! Credentials: user and group ids, capabilities. credentials(7), capabilities(7), kernel/sys.c.
 
+use std::sync::atomic::Ordering;
+
 use sentry_abi::{Errno, UserAddr};
 use sentry_auth::{Caps, Credentials};
 use sentry_kernel::{CurrentTask, SysResult};
@@ -51,11 +53,18 @@ pub fn getresgid(task: &mut CurrentTask, rgid: UserAddr, egid: UserAddr, sgid: U
 fn commit_uids(task: &mut CurrentTask, old: &Credentials, mut new: Credentials) -> SysResult {
     new.fsuid = new.euid;
     let new = new.after_uid_change(old);
-    if new.euid != old.euid {
-        task.task.group.dumpable.store(false, std::sync::atomic::Ordering::Relaxed);
+    commit(task, old, new);
+    Ok(0)
+}
+
+/// commit_creds(): another effective or file system id means that the process's memory may hold what its new user must not see.
+fn commit(task: &CurrentTask, old: &Credentials, new: Credentials) {
+    let ids = |c: &Credentials| [c.euid, c.egid, c.fsuid, c.fsgid];
+    if ids(&new) != ids(old) || !old.permitted.contains(new.permitted) {
+        task.task.group.dumpable.store(false, Ordering::SeqCst);
+        task.task.parent_death_signal.store(0, Ordering::Relaxed);
     }
     task.task.set_credentials(new);
-    Ok(0)
 }
 
 /// [setuid(2)](https://man7.org/linux/man-pages/man2/setuid.2.html).
@@ -112,10 +121,7 @@ pub fn setresuid(task: &mut CurrentTask, ruid: u32, euid: u32, suid: u32) -> Sys
 
 fn commit_gids(task: &mut CurrentTask, old: &Credentials, mut new: Credentials) -> SysResult {
     new.fsgid = new.egid;
-    if new.egid != old.egid {
-        task.task.group.dumpable.store(false, std::sync::atomic::Ordering::Relaxed);
-    }
-    task.task.set_credentials(new);
+    commit(task, old, new);
     Ok(0)
 }
 
@@ -177,7 +183,7 @@ pub fn setfsuid(task: &mut CurrentTask, uid: u32) -> SysResult {
     if old.has(Caps::SETUID) || [old.uid, old.euid, old.suid, old.fsuid].contains(&uid) && given(uid).is_some() {
         let new = Credentials { fsuid: uid, ..(*old).clone() };
         if given(uid).is_some() {
-            task.task.set_credentials(new.after_fsuid_change(&old));
+            commit(task, &old, new.after_fsuid_change(&old));
         }
     }
     Ok(old.fsuid as u64)
@@ -188,7 +194,7 @@ pub fn setfsgid(task: &mut CurrentTask, gid: u32) -> SysResult {
     let old = task.creds();
     let allowed = old.has(Caps::SETGID) || [old.gid, old.egid, old.sgid, old.fsgid].contains(&gid);
     if allowed && given(gid).is_some() {
-        task.task.set_credentials(Credentials { fsgid: gid, ..(*old).clone() });
+        commit(task, &old, Credentials { fsgid: gid, ..(*old).clone() });
     }
     Ok(old.fsgid as u64)
 }

@@ -85,7 +85,7 @@ pub fn set_robust_list(task: &mut CurrentTask, head: UserAddr, len: u64) -> SysR
 /// [get_robust_list(2)](https://man7.org/linux/man-pages/man2/get_robust_list.2.html).
 pub fn get_robust_list(task: &mut CurrentTask, pid: i32, head: UserAddr, len: UserAddr) -> SysResult {
     let target = if pid == 0 { task.task.clone() } else { task.kernel().processes.task(pid).ok_or(Errno::ESRCH)? };
-    if target.pid() != task.task.pid() && !task.creds().has(sentry_auth::Caps::SYS_PTRACE) && target.credentials().uid != task.creds().uid {
+    if !super::pidfd::may_access(task, &target.group) {
         return Err(Errno::EPERM.into());
     }
     task.mm().write_obj(len, &ROBUST_HEAD_SIZE)?;

@@ -4,10 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use sentry_abi::{Errno, SigInfo, UserAddr};
-use sentry_auth::Caps;
 use sentry_fs_anonfs::{PidFd, PidTarget};
 use sentry_kernel::signal::signal_argument;
-use sentry_kernel::{CurrentTask, Kernel, SysResult, ThreadGroup};
+use sentry_kernel::{AccessIds, CurrentTask, Kernel, SysResult, ThreadGroup};
 use sentry_sync::Waiter;
 use sentry_vfs::StatusFlags;
 
@@ -107,25 +106,16 @@ pub fn pidfd_getfd(task: &mut CurrentTask, pidfd: i32, fd: i32, flags: Flags) ->
     }
     let (group, _) = target(task, pidfd)?;
     let other = group.any_task().ok_or(Errno::ESRCH)?;
+    // Taken first, judged then: the process may change its credentials in between.
+    let file = other.files().get(fd);
     if !may_access(task, &group) {
         return Err(Errno::EPERM.into());
     }
-    let file = other.files().get(fd)?;
+    let file = file?;
     Ok(task.install(file, true)? as u64)
 }
 
-/// ptrace_may_access(PTRACE_MODE_ATTACH): the same ids and dumpable, or CAP_SYS_PTRACE.
+/// ptrace_may_access(PTRACE_MODE_ATTACH_REALCREDS). What is asked for must have been taken before.
 pub fn may_access(task: &CurrentTask, group: &ThreadGroup) -> bool {
-    let Some(other) = group.any_task() else { return false };
-    if group.id == task.task.pid() {
-        return true;
-    }
-    let (mine, theirs) = (task.creds(), other.credentials());
-    if mine.has(Caps::SYS_PTRACE) {
-        return true;
-    }
-    let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|id| *id == mine.uid);
-    let same_group = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|id| *id == mine.gid);
-    let dumpable = group.dumpable.load(std::sync::atomic::Ordering::Relaxed);
-    same_user && same_group && dumpable && mine.permitted.contains(theirs.permitted)
+    group.may_access(&task.creds(), task.task.pid(), AccessIds::Real)
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use sentry_abi::{Errno, Signal, UserAddr};
-use sentry_auth::{Caps, Credentials, LAST_CAP};
+use sentry_auth::{Caps, Credentials, LAST_CAP, secure};
 use sentry_kernel::{CurrentTask, SysResult};
 
 const PR_SET_PDEATHSIG: i32 = 1;
@@ -109,6 +109,7 @@ fn capabilities(task: &mut CurrentTask, option: i32, [arg2, arg3, arg4, arg5]: [
     };
     match option {
         PR_GET_KEEPCAPS => Ok(old.keep_caps as u64),
+        PR_SET_KEEPCAPS if arg2 <= 1 && old.is_secure(secure::KEEP_CAPS_LOCKED) => Err(Errno::EPERM.into()),
         PR_SET_KEEPCAPS if arg2 <= 1 => store(Credentials { keep_caps: arg2 == 1, ..(*old).clone() }),
         PR_CAPBSET_READ => Ok(old.bounding.contains(capability(arg2)?) as u64),
         PR_CAPBSET_DROP => {
@@ -118,7 +119,10 @@ fn capabilities(task: &mut CurrentTask, option: i32, [arg2, arg3, arg4, arg5]: [
         PR_GET_SECUREBITS => Ok(old.securebits as u64),
         PR_SET_SECUREBITS => {
             old.require(Caps::SETPCAP)?;
-            if arg2 & !0xff != 0 {
+            let new = u32::try_from(arg2).ok().filter(|bits| bits & !secure::ALL == 0).ok_or(Errno::EPERM)?;
+            let locks = old.securebits & secure::ALL_LOCKS;
+            // What is locked stays as it is, and so does the lock.
+            if (locks >> 1) & (old.securebits ^ new) != 0 || locks & !new != 0 {
                 return Err(Errno::EPERM.into());
             }
             store(Credentials { securebits: arg2 as u32, keep_caps: arg2 & 0x10 != 0, ..(*old).clone() })
@@ -140,7 +144,7 @@ fn ambient(task: &CurrentTask, old: &Credentials, operation: u64, cap: u64) -> S
         IS_SET => return Ok(old.ambient.contains(capability(cap)?) as u64),
         RAISE => {
             let cap = capability(cap)?;
-            if !old.permitted.contains(cap) || !old.inheritable.contains(cap) {
+            if !old.permitted.contains(cap) || !old.inheritable.contains(cap) || old.is_secure(secure::NO_CAP_AMBIENT_RAISE) {
                 return Err(Errno::EPERM.into());
             }
             old.ambient | cap

@@ -149,6 +149,10 @@ pub fn sched_setattr(task: &mut CurrentTask, pid: i32, at: UserAddr, flags: Flag
 
 fn set_nice(task: &CurrentTask, target: &Task, nice: i32) -> Result<(), Errno> {
     let nice = nice.clamp(-20, 19);
+    let (mine, theirs) = (task.creds(), target.credentials());
+    if mine.euid != theirs.uid && mine.euid != theirs.euid && !mine.has(Caps::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
     if nice < target.nice.load(Ordering::Relaxed) && !task.creds().has(Caps::SYS_NICE) {
         return Err(Errno::EACCES);
     }

@@ -123,11 +123,20 @@ fn create(
             Ok(_) if flags.contains(OpenFlags::EXCLUSIVE) => return Err(Errno::EEXIST),
             Ok(dentry) => {
                 let at = cx.namespace.cross(Path::new(dir.mount.clone(), dentry));
+                if walk.contains(Walk::NO_XDEV) && !Arc::ptr_eq(&at.mount, &base.mount) {
+                    return Err(Errno::EXDEV);
+                }
                 if at.inode().kind() == FileKind::Symlink && !flags.contains(OpenFlags::NO_FOLLOW) {
                     if walk.contains(Walk::NO_SYMLINKS) {
                         return Err(Errno::ELOOP);
                     }
                     if let Some(target) = at.inode().magic_target(&cx.credentials) {
+                        if walk.contains(Walk::NO_MAGICLINKS) {
+                            return Err(Errno::ELOOP);
+                        }
+                        if walk.intersects(Walk::BENEATH | Walk::IN_ROOT | Walk::NO_XDEV) {
+                            return Err(Errno::EXDEV);
+                        }
                         return open_path(cx, caller, &target?, flags);
                     }
                     may_follow(&cx.credentials, &dir.inode().attr()?, at.inode())?;
