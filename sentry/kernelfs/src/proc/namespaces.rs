@@ -8,7 +8,7 @@ use sentry_abi::{Errno, FileKind, Mode, Result};
 use sentry_vfs::{Attr, AttrChange, Caller, Dentry, FileOps, FileSystem, Inode, InodeState, Mount, OpenHow, Path};
 
 use super::process::Subject;
-use crate::pseudo::{Children, Directory, Link, Target};
+use crate::pseudo::{Children, Directory, Link};
 
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// Minor device number of the file system that has all namespaces.
