@@ -469,3 +469,15 @@ TEST(process_limit) {
   EQ(waitpid(c, &s, 0), c);
   CHECK(WIFSIGNALED(s) && WTERMSIG(s) == SIGKILL); /* not the exit of a failed check */
 }
+TEST(scheduling_policy_is_remembered) {
+  struct sched_param p = {0};
+  OK(sched_setscheduler(0, SCHED_BATCH, &p));
+  EQ(sched_getscheduler(0), SCHED_BATCH);
+  pid_t c = CHILD({ EQ(sched_getscheduler(0), SCHED_BATCH); });
+  JOIN(c);
+  OK(sched_setscheduler(0, SCHED_BATCH | 0x40000000, &p));
+  c = CHILD({ EQ(sched_getscheduler(0), SCHED_OTHER); });
+  JOIN(c);
+  p.sched_priority = 5;
+  ERR(sched_setscheduler(0, SCHED_OTHER, &p), EINVAL);
+}

@@ -111,6 +111,8 @@ pub struct Task {
     pub parent_death_signal: AtomicI32,
     pub timer_slack_ns: AtomicU64,
     pub nice: AtomicI32,
+    /// SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, and whether children begin with the default (SCHED_RESET_ON_FORK): remembered for whoever asks.
+    pub policy: AtomicI32,
     /// The CPUs it asked to run on (sched_setaffinity(2)), a bit each; `None` for all.
     affinity: Mutex<Option<Arc<[u8]>>>,
     /// System time: what the sentry's own thread used for it, in ns.
@@ -169,6 +171,7 @@ impl Task {
             parent_death_signal: AtomicI32::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
             nice: AtomicI32::new(0),
+            policy: AtomicI32::new(0),
             affinity: Mutex::new(Level::Leaf, None),
             system_ns: AtomicU64::new(0),
             system_base_ns: AtomicU64::new(0),

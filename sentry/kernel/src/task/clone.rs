@@ -212,7 +212,14 @@ impl CurrentTask {
         if request.flags & flag::CHILD_CLEARTID != 0 {
             task.clear_child_tid.store(request.child_tid.0, Ordering::Relaxed);
         }
-        task.nice.store(self.task.nice.load(Ordering::Relaxed), Ordering::Relaxed);
+        const RESET_ON_FORK: i32 = 0x4000_0000;
+        let (nice, policy) = (self.task.nice.load(Ordering::Relaxed), self.task.policy.load(Ordering::Relaxed));
+        if policy & RESET_ON_FORK == 0 {
+            task.nice.store(nice, Ordering::Relaxed);
+            task.policy.store(policy, Ordering::Relaxed);
+        } else {
+            task.nice.store(nice.max(0), Ordering::Relaxed);
+        }
         task.timer_slack_ns.store(self.task.timer_slack_ns.load(Ordering::Relaxed), Ordering::Relaxed);
         task.inherit_affinity(&self.task);
         task.creator_tid.store(self.task.tid(), Ordering::Relaxed);

@@ -54,15 +54,15 @@ pub fn sched_setaffinity(task: &mut CurrentTask, pid: i32, len: u64, mask: UserA
 
 /// [sched_getscheduler(2)](https://man7.org/linux/man-pages/man2/sched_getscheduler.2.html).
 pub fn sched_getscheduler(task: &mut CurrentTask, pid: i32) -> SysResult {
-    find(task, pid)?;
-    Ok(SCHED_OTHER as u64)
+    Ok(find(task, pid)?.policy.load(Ordering::Relaxed) as u64)
 }
 
 /// [sched_setscheduler(2)](https://man7.org/linux/man-pages/man2/sched_setscheduler.2.html).
 pub fn sched_setscheduler(task: &mut CurrentTask, pid: i32, policy: i32, param: UserAddr) -> SysResult {
-    find(task, pid)?;
     let priority: i32 = task.mm().read_obj(param)?;
+    let target = find(task, pid)?;
     check_policy(task, policy & !RESET_ON_FORK, priority)?;
+    target.policy.store(policy, Ordering::Relaxed);
     Ok(0)
 }
 
@@ -124,6 +124,10 @@ pub fn sched_getattr(task: &mut CurrentTask, pid: i32, at: UserAddr, size: u32, 
     let target = find(task, pid)?;
     let mut out = [0u8; SCHED_ATTR_SIZE as usize];
     out[..4].copy_from_slice(&SCHED_ATTR_SIZE.to_le_bytes());
+    let policy = target.policy.load(Ordering::Relaxed);
+    out[4..8].copy_from_slice(&(policy & !RESET_ON_FORK).to_le_bytes());
+    // SCHED_FLAG_RESET_ON_FORK.
+    out[8..16].copy_from_slice(&u64::from(policy & RESET_ON_FORK != 0).to_le_bytes());
     out[16..20].copy_from_slice(&target.nice.load(Ordering::Relaxed).to_le_bytes());
     task.mm().write(at, &out)?;
     Ok(0)
@@ -144,6 +148,7 @@ pub fn sched_setattr(task: &mut CurrentTask, pid: i32, at: UserAddr, flags: Flag
     }
     check_policy(task, head[1] as i32, head[5] as i32)?;
     set_nice(task, &target, head[4] as i32)?;
+    target.policy.store(head[1] as i32 | if head[2] & 1 != 0 { RESET_ON_FORK } else { 0 }, Ordering::Relaxed);
     Ok(0)
 }
 
