@@ -11,7 +11,7 @@ mod registers;
 pub use registers::{FaultInfo, Registers};
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bitflags::bitflags;
@@ -186,6 +186,12 @@ pub enum HostExit {
     Code(i32),
 }
 
+/// Hears that the host process of a guest thread has died before the sentry ended it, also while nobody is in [`GuestThread::run`] to report it:
+/// a thread that sleeps in a system call would never learn. Called with no lock held, from any thread.
+pub trait HostDeath: Send + Sync {
+    fn host_died(&self, how: HostExit);
+}
+
 /// Makes a running [`GuestThread::run`] return, from any thread. Sticky: an interrupt before `run` makes that `run` return at once.
 pub trait Interrupt: Send + Sync {
     fn interrupt(&self);
@@ -232,6 +238,11 @@ pub trait GuestThread: Send {
     fn reset_fp_state(&mut self);
 
     fn interrupter(&self) -> Arc<dyn Interrupt>;
+
+    /// Who is told of the host's killing this thread's process. Called once. A platform that cannot tell leaves it to the next `run`.
+    fn watch_death(&self, watcher: Weak<dyn HostDeath>) {
+        drop(watcher);
+    }
 
     /// After [`Exit::InterruptedWait`]: the next `run` goes on waiting, with the original deadline.
     fn resume_native(&mut self);

@@ -38,6 +38,10 @@ const TESTS: &[(&str, Test, bool)] = &[
     ("version", version, true),
     ("first_process", first_process, true),
     ("two_at_once", two_at_once, true),
+    ("masked_and_read_only_paths", masked_and_read_only_paths, true),
+    ("terminal", terminal, true),
+    ("console_socket", console_socket, true),
+    ("terminal_without_socket", terminal_without_socket, true),
 ];
 
 /// Runs the tests against both.
@@ -357,5 +361,136 @@ fn two_at_once(runtime: &Runtime) -> Result<()> {
     ensure!(two.status()? == "running", "the other one is {}", two.status()?);
     one.call(&["delete"], &[])?.ok()?;
     two.call(&["delete", "--force"], &[])?.ok()?;
+    Ok(())
+}
+
+fn masked_and_read_only_paths(runtime: &Runtime) -> Result<()> {
+    let script = "cat /etc/secret | wc -c; ls /hidden | wc -l; touch /hidden/x 2>/dev/null || echo refused; touch /kept/x 2>/dev/null || echo refused; cat /kept/f; touch /etc/y && echo written";
+    let mut bundle = Bundle::new(&["/bin/sh", "-c", script])?;
+    for folder in ["hidden", "kept"] {
+        std::fs::create_dir(bundle.rootfs().join(folder))?;
+        std::fs::write(bundle.rootfs().join(folder).join("f"), "content\n")?;
+    }
+    std::fs::write(bundle.rootfs().join("etc/secret"), "secret")?;
+    bundle.config["linux"]["maskedPaths"] = json!(["/etc/secret", "/hidden", "/not/there"]);
+    bundle.config["linux"]["readonlyPaths"] = json!(["/kept", "/not/there"]);
+    bundle.write()?;
+    let said = runtime.run(&bundle)?.ok()?;
+    let lines: Vec<&str> = said.stdout.lines().map(str::trim).collect();
+    ensure!(lines == ["0", "0", "refused", "refused", "content", "written"], "it printed {:?} {}", said.stdout, said.stderr);
+    Ok(())
+}
+
+/// Starts its arguments on a terminal of 33 by 77, and then for each pair A=>B in TYPE waits for the first and types the second.
+const ON_A_TERMINAL: &str = r#"
+import fcntl, os, pty, struct, sys, termios
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+pid = os.fork()
+if pid == 0:
+    os.close(master)
+    os.setsid()
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for fd in 0, 1, 2:
+        os.dup2(slave, fd)
+    os.execv(sys.argv[1], sys.argv[1:])
+os.close(slave)
+todo = os.environ["TYPE"].encode().decode("unicode_escape").encode().split(b"%%")
+seen, at = b"", 0
+while True:
+    while todo and todo[0].split(b"=>")[0] in seen[at:]:
+        wait, text = todo.pop(0).split(b"=>")
+        at = seen.index(wait, at) + len(wait)
+        os.write(master, text)
+    try:
+        data = os.read(master, 1000)
+    except OSError:
+        break
+    if not data:
+        break
+    seen += data
+print(seen.decode().replace("\r\n", "|"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+fn with_terminal(script: &str) -> Result<Bundle> {
+    let mut bundle = Bundle::new(&["/bin/sh", "-c", script])?;
+    bundle.config["process"]["terminal"] = json!(true);
+    let mounts = bundle.config["mounts"].as_array_mut().context("the config has mounts")?;
+    mounts.push(json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]}));
+    bundle.write()?;
+    Ok(bundle)
+}
+
+fn terminal(runtime: &Runtime) -> Result<()> {
+    let script = "/bin/busybox tty; sleep 0.2; /bin/busybox stty size; trap 'echo trapped' INT; echo ready1; read a; echo \"got $a\"; echo ready2; read b; echo there > /dev/tty; exit 6";
+    let bundle = with_terminal(script)?;
+    let inner = runtime.command(&["run", "--bundle", &bundle.folder.to_string_lossy(), &runtime.new_id()]);
+    let mut command = std::process::Command::new("/usr/bin/python3");
+    command.args(["-c", ON_A_TERMINAL]).arg(inner.get_program()).args(inner.get_args());
+    command.env("TYPE", "ready1=>word\\n%%ready2=>\\x03x\\n");
+    let outcome = crate::run::run(&mut command, Duration::from_secs(20))?;
+    let seen = outcome.stdout.trim().to_string();
+    ensure!(seen.starts_with("/dev/pts/0|33 77|ready1|word|got word|ready2|^C"), "it showed {seen:?} {}", outcome.stderr);
+    ensure!(seen.contains("trapped|") && seen.contains("there|") && seen.ends_with("| 6"), "it showed {seen:?} {}", outcome.stderr);
+    Ok(())
+}
+
+/// Listens at argv[1], takes the terminal, reads until "up", types a line, prints what it sees to the end.
+const CONSOLE_HOLDER: &str = r#"
+import array, os, socket, sys
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind(sys.argv[1])
+listener.listen(1)
+print("listening", flush=True)
+peer, _ = listener.accept()
+data, fds, _, _ = socket.recv_fds(peer, 100, 1)
+seen, typed = b"", False
+while True:
+    try:
+        data = os.read(fds[0], 1000)
+    except OSError:
+        break
+    if not data:
+        break
+    seen += data
+    if b"up" in seen and not typed:
+        os.write(fds[0], b"hello\n")
+        typed = True
+print(seen.decode().replace("\r\n", "|"))
+"#;
+
+fn console_socket(runtime: &Runtime) -> Result<()> {
+    let mut bundle = with_terminal("test -t 0 && echo up; read x; echo \"read $x\"; /bin/busybox stty size")?;
+    bundle.config["process"]["consoleSize"] = json!({"height": 11, "width": 22});
+    bundle.write()?;
+    let socket = bundle.folder.join("console.sock");
+    let mut holder = std::process::Command::new("/usr/bin/python3");
+    let mut holder = holder.args(["-c", CONSOLE_HOLDER]).arg(&socket).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut output = std::io::BufReader::new(holder.stdout.take().context("a pipe")?);
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut output, &mut line)?;
+    let (id, folder) = (runtime.new_id(), bundle.folder.to_string_lossy().into_owned());
+    let created = runtime.call(&["create", "--bundle", &folder, "--console-socket", &socket.to_string_lossy(), &id])?.ok();
+    let outcome = created.and_then(|_| runtime.call(&["start", &id])?.ok().context("start"));
+    if outcome.is_ok() {
+        runtime.await_status(&id, "stopped", Duration::from_secs(5))?;
+    }
+    runtime.call(&["delete", "--force", &id])?.ok()?;
+    if outcome.is_err() {
+        holder.kill()?;
+    }
+    outcome?;
+    let mut seen = String::new();
+    std::io::Read::read_to_string(&mut output, &mut seen)?;
+    holder.wait()?;
+    ensure!(seen.trim() == "up|hello|read hello|11 22|", "the console showed {seen:?}");
+    Ok(())
+}
+
+fn terminal_without_socket(runtime: &Runtime) -> Result<()> {
+    let bundle = with_terminal("true")?;
+    let folder = bundle.folder.to_string_lossy().into_owned();
+    runtime.call(&["create", "--bundle", &folder, &runtime.new_id()])?.refused()?;
     Ok(())
 }

@@ -143,6 +143,7 @@ impl CurrentTask {
         }
         self.leave_memory();
         *task.interrupter.lock() = thread.interrupter();
+        task.watch_host(thread.as_ref());
         let old_thread = std::mem::replace(&mut self.thread, thread);
         let old_mm = std::mem::replace(&mut *task.mm.lock(), mm.clone());
         self.mm = mm;

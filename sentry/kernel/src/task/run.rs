@@ -1,12 +1,12 @@
 //! The life of a task: run guest code, serve what it asks for, deliver signals, until it ends.
 
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use sentry_abi::signal::SEGV_MAPERR;
 use sentry_abi::{Errno, SigInfo, Signal};
-use sentry_platform::{Exit, FaultInfo, HostExit};
+use sentry_platform::{Exit, FaultInfo, GuestThread, HostDeath, HostExit};
 use sentry_sync::Parker;
 
 use super::current::{Ended, Native};
@@ -34,11 +34,37 @@ pub(crate) fn is_current(task: &Arc<Task>) -> bool {
     same
 }
 
+impl Task {
+    /// Wants to hear of the death of its host process, which may come while it sleeps in a system call.
+    pub(crate) fn watch_host(self: &Arc<Self>, thread: &dyn GuestThread) {
+        let watcher: Weak<Task> = Arc::downgrade(self);
+        thread.watch_death(watcher);
+    }
+}
+
+impl HostDeath for Task {
+    /// The process ends as if the guest had been killed so.
+    fn host_died(&self, how: HostExit) {
+        // One that executes a program no longer needs the old host process, which its threads may have had to be killed with.
+        let executes = self.group.state.lock().exec == Some(self.tid());
+        if executes || self.run_state() == RunState::Dead || self.is_doomed() {
+            return;
+        }
+        let signal = match how {
+            HostExit::Signal(number) => Signal::new(number as u64).unwrap_or(Signal::SIGKILL),
+            HostExit::Code(_) => Signal::SIGKILL,
+        };
+        tracing::warn!(pid = self.pid(), ?how, "the host ended a guest process");
+        self.group.kill_all(ExitStatus::Signaled { signal, core: false });
+    }
+}
+
 impl CurrentTask {
     /// Makes the calling sentry thread, which serves no other task, this task's own: it is woken when the task is.
     pub fn adopt_thread(&self) {
         // The task is new: nobody has set it before.
         let _ = self.task.parker.set(Parker::current());
+        self.task.watch_host(self.thread.as_ref());
         self.task.system_base_ns.store(sentry_time::thread_cpu_ns(), Ordering::Relaxed);
         CURRENT.set(Some(self.task.clone()));
     }
@@ -117,12 +143,7 @@ impl CurrentTask {
         if self.task.is_doomed() {
             return;
         }
-        let signal = match how {
-            HostExit::Signal(number) => Signal::new(number as u64).unwrap_or(Signal::SIGKILL),
-            HostExit::Code(_) => Signal::SIGKILL,
-        };
-        tracing::warn!(pid = self.task.pid(), ?how, "the host ended a guest process");
-        self.task.group.kill_all(ExitStatus::Signaled { signal, core: false });
+        self.task.host_died(how);
     }
 
     /// Looks at everything that must happen before guest code runs again; false when it never will.

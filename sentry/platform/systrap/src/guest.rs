@@ -1,14 +1,14 @@
 //! [`GuestThread`] on a stub thread.
 
 use std::mem::offset_of;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sentry_abi::{Errno, UserAddr, UserRange};
 use sentry_platform::{
-    AddressSpace, Exit, FaultInfo, GuestThread, HostExit, Interrupt, MapSource, PlatformError, Prot, Registers, Share, SpawnKind,
-    SyscallArgs,
+    AddressSpace, Exit, FaultInfo, GuestThread, HostDeath, HostExit, Interrupt, MapSource, PlatformError, Prot, Registers, Share,
+    SpawnKind, SyscallArgs,
 };
 use sentry_stub::layout::{self, BUFFER, ThreadArea, event, order, uc};
 
@@ -323,6 +323,10 @@ impl GuestThread for SystrapThread {
 
     fn call(&self) -> SyscallArgs {
         self.call
+    }
+
+    fn watch_death(&self, watcher: Weak<dyn HostDeath>) {
+        self.stub.watch_death(watcher);
     }
 
     fn is_vsyscall(&self) -> bool {

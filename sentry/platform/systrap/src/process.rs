@@ -163,6 +163,9 @@ impl Process {
             tracing::error!(?exit, "zygote died");
             self.container.fail();
         }
+        for stub in self.stubs() {
+            stub.tell_death(exit);
+        }
     }
 
     /// Lets all sentry threads that wait for a thread of this process look around.

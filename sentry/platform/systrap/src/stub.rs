@@ -3,10 +3,10 @@
 use std::hint;
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
-use sentry_platform::HostExit;
+use sentry_platform::{HostDeath, HostExit};
 use sentry_stub::layout::{ThreadArea, event, order};
 use sentry_sync::{Level, Mutex, MutexGuard};
 
@@ -45,6 +45,7 @@ pub struct Stub {
     /// Has been ordered to leave.
     pub left: AtomicBool,
     channel: Mutex<Channel>,
+    watcher: OnceLock<Weak<dyn HostDeath>>,
 }
 
 /// The process has ended, or is being killed.
@@ -66,9 +67,24 @@ impl Stub {
             born: AtomicBool::new(false),
             left: AtomicBool::new(false),
             channel: Mutex::new(Level::PlatformZygote, Channel { seen: 0, posted: 0, pace }),
+            watcher: OnceLock::new(),
         });
         process.add_stub(&stub);
         stub
+    }
+
+    pub fn watch_death(&self, watcher: Weak<dyn HostDeath>) {
+        // A second one is a mistake that costs nothing: the first goes on hearing.
+        let _ = self.watcher.set(watcher);
+    }
+
+    /// Its process has died. Who has ordered it to leave expects that.
+    pub fn tell_death(&self, how: HostExit) {
+        if !self.left.load(Ordering::Acquire)
+            && let Some(watcher) = self.watcher.get().and_then(Weak::upgrade)
+        {
+            watcher.host_died(how);
+        }
     }
 
     /// Waits until nobody else orders this thread about: only the zygote has a queue.
