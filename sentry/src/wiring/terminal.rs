@@ -66,7 +66,7 @@ impl ConsoleTerminal {
         let Self::Own(console) = self else { return };
         let deadline = Instant::now() + at_most;
         // In this order: what was taken before the first look is being written until the second.
-        while !(console.master.output_is_taken() && !console.busy.load(Ordering::SeqCst)) && Instant::now() < deadline {
+        while (console.busy.load(Ordering::SeqCst) || !console.master.output_is_taken()) && Instant::now() < deadline {
             thread::sleep(DRAIN_STEP);
         }
     }

@@ -181,7 +181,7 @@ pub fn status(s: &Subject, _: &dyn Caller) -> Result<Vec<u8>> {
 fn cpus_allowed(mask: &[u8], cpus: u32) -> (String, String) {
     let has = |cpu: u32| mask.get(cpu as usize / 8).is_some_and(|b| b & 1 << (cpu % 8) != 0);
     let words = cpus.div_ceil(32).max(1);
-    let digits = if cpus % 32 == 0 { 8 } else { (cpus % 32).div_ceil(4) as usize };
+    let digits = if cpus.is_multiple_of(32) { 8 } else { (cpus % 32).div_ceil(4) as usize };
     let word = |w: u32| (0..32).filter(|bit| has(w * 32 + bit)).fold(0u32, |sum, bit| sum | 1 << bit);
     let hex: Vec<String> =
         (0..words).rev().map(|w| format!("{:0width$x}", word(w), width = if w == words - 1 { digits } else { 8 })).collect();
