@@ -11,8 +11,9 @@ use sentry_abi::{Errno, FileKind, Result};
 use sentry_sync::{Level, Mutex};
 use sentry_vfs::{Inode, RenameMode};
 
-use crate::inode::{GoferInode, Origin, Place};
+use crate::inode::GoferInode;
 use crate::listing::Listing;
+use crate::origin::{Origin, Place};
 use crate::{FRESH, Shared, convert};
 
 /// Inodes of a file system that are kept alive although nobody uses them.

@@ -16,6 +16,7 @@ mod file;
 mod files;
 mod inode;
 mod listing;
+mod origin;
 mod recent;
 mod table;
 

@@ -11,7 +11,8 @@ use sentry_abi::{Errno, FileKind, Result};
 use sentry_sync::{Level, Mutex};
 use sentry_vfs::{Caller, DirEntry, FileOps, Seek};
 
-use crate::inode::{GoferInode, Place};
+use crate::inode::GoferInode;
+use crate::origin::Place;
 use crate::recent::Recent;
 use crate::table::HostId;
 
