@@ -191,6 +191,21 @@ TEST(terminating_signal_reaches_a_vfork_parent) {
   OK(kill(c, SIGTERM));
   JOIN_SIGNAL(c, SIGTERM);
 }
+static pid_t child_of(pid_t parent) {
+  DIR *d = opendir("/proc");
+  struct dirent *e;
+  pid_t found = 0;
+  while ((e = readdir(d))) {
+    int id = atoi(e->d_name), pid, above;
+    char path[64], state;
+    snprintf(path, sizeof path, "/proc/%d/stat", id);
+    FILE *f = id ? fopen(path, "r") : 0;
+    if (f && fscanf(f, "%d (%*[^)]) %c %d", &pid, &state, &above) == 3 && above == parent && state == 'T') found = pid;
+    if (f) fclose(f);
+  }
+  closedir(d);
+  return found;
+}
 TEST(stopped_child_of_vfork) {
   pid_t c = CHILD({
     pid_t v = vfork();
@@ -200,23 +215,10 @@ TEST(stopped_child_of_vfork) {
     }
     JOIN_STATUS(v, 3);
   });
-  t_ms(50);
   int s;
-  EQ(waitpid(c, &s, WNOHANG | WUNTRACED), 0);
-  DIR *d = opendir("/proc");
-  struct dirent *e;
-  pid_t v = 0;
-  while ((e = readdir(d))) {
-    int id = atoi(e->d_name);
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/stat", id);
-    FILE *f = id ? fopen(path, "r") : 0;
-    int pid, parent;
-    char state;
-    if (f && fscanf(f, "%d (%*[^)]) %c %d", &pid, &state, &parent) == 3 && parent == c) v = pid;
-    if (f) fclose(f);
-  }
-  CHECK(v > 0);
+  pid_t v;
+  AWAIT((v = child_of(c)));
+  EQ(waitpid(c, &s, WNOHANG | WUNTRACED), 0); /* the parent sleeps on, and is not stopped */
   OK(kill(v, SIGCONT));
   JOIN(c);
 }
@@ -476,7 +478,12 @@ TEST(scheduling_policy_is_remembered) {
   pid_t c = CHILD({ EQ(sched_getscheduler(0), SCHED_BATCH); });
   JOIN(c);
   OK(sched_setscheduler(0, SCHED_BATCH | 0x40000000, &p));
-  c = CHILD({ EQ(sched_getscheduler(0), SCHED_OTHER); });
+  EQ(sched_getscheduler(0), SCHED_BATCH | 0x40000000);
+  OK(setpriority(PRIO_PROCESS, 0, 4));
+  c = CHILD({
+    EQ(sched_getscheduler(0), SCHED_BATCH);
+    EQ(getpriority(PRIO_PROCESS, 0), 4);
+  });
   JOIN(c);
   p.sched_priority = 5;
   ERR(sched_setscheduler(0, SCHED_OTHER, &p), EINVAL);

@@ -111,7 +111,7 @@ pub struct Task {
     pub parent_death_signal: AtomicI32,
     pub timer_slack_ns: AtomicU64,
     pub nice: AtomicI32,
-    /// SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, and whether children begin with the default (SCHED_RESET_ON_FORK): remembered for whoever asks.
+    /// SCHED_OTHER, SCHED_BATCH or SCHED_IDLE, perhaps with SCHED_RESET_ON_FORK: remembered for whoever asks.
     pub policy: AtomicI32,
     /// The CPUs it asked to run on (sched_setaffinity(2)), a bit each; `None` for all.
     affinity: Mutex<Option<Arc<[u8]>>>,

@@ -214,12 +214,10 @@ impl CurrentTask {
         }
         const RESET_ON_FORK: i32 = 0x4000_0000;
         let (nice, policy) = (self.task.nice.load(Ordering::Relaxed), self.task.policy.load(Ordering::Relaxed));
-        if policy & RESET_ON_FORK == 0 {
-            task.nice.store(nice, Ordering::Relaxed);
-            task.policy.store(policy, Ordering::Relaxed);
-        } else {
-            task.nice.store(nice.max(0), Ordering::Relaxed);
-        }
+        let reset = policy & RESET_ON_FORK != 0;
+        task.nice.store(if reset { nice.max(0) } else { nice }, Ordering::Relaxed);
+        // Only real-time policies are reset, of which there are none.
+        task.policy.store(policy & !RESET_ON_FORK, Ordering::Relaxed);
         task.timer_slack_ns.store(self.task.timer_slack_ns.load(Ordering::Relaxed), Ordering::Relaxed);
         task.inherit_affinity(&self.task);
         task.creator_tid.store(self.task.tid(), Ordering::Relaxed);
