@@ -44,7 +44,7 @@ impl SysFs {
         }
         cpu.push(("offline", b.fixed("\n")));
         let cpu = b.directory(cpu);
-        let node0 = vec![("cpulist", b.fixed(list())), ("distance", b.fixed("10\n"))];
+        let node0 = vec![("cpulist", b.fixed(list())), ("cpumap", b.fixed(cpu_map(cpus.max(1)))), ("distance", b.fixed("10\n"))];
         let node0 = b.directory(node0);
         let node = vec![("node0", node0), ("online", b.fixed("0\n")), ("possible", b.fixed("0\n"))];
         let node = b.directory(node);
@@ -66,6 +66,14 @@ impl SysFs {
     }
 }
 
+/// All of `cpus` as sysfs writes masks: hexadecimal, in groups of 32 from the highest.
+fn cpu_map(cpus: u32) -> String {
+    let (whole, rest) = (cpus / 32, cpus % 32);
+    let first = (rest > 0).then(|| format!("{:x}", (1u64 << rest) - 1));
+    let groups: Vec<String> = first.into_iter().chain((0..whole).map(|_| "ffffffff".to_string())).collect();
+    groups.join(",") + "\n"
+}
+
 impl FileSystem for SysFs {
     fn name(&self) -> &'static str {
         "sysfs"
@@ -81,5 +89,17 @@ impl FileSystem for SysFs {
 
     fn stat_fs(&self) -> Result<StatFs> {
         Ok(StatFs { kind: SYSFS_MAGIC, bsize: 4096, frsize: 4096, namelen: 255, ..StatFs::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cpu_maps() {
+        let check = |cpus, want: &str| assert_eq!(super::cpu_map(cpus), want);
+        check(1, "1\n");
+        check(2, "3\n");
+        check(32, "ffffffff\n");
+        check(36, "f,ffffffff\n");
     }
 }
