@@ -415,10 +415,11 @@ TEST(subreaper_inherits) {
 }
 TEST(cpu_time_is_told) {
   struct rusage r;
-  int64_t end = t_now_ms() + 200;
-  while (t_now_ms() < end) {}
-  OK(getrusage(RUSAGE_SELF, &r));
-  CHECK(r.ru_utime.tv_sec > 0 || r.ru_utime.tv_usec > 20000);
+  int64_t end = t_now_ms() + 10000; /* other programs may have the processors */
+  do {
+    CHECK(t_now_ms() < end);
+    OK(getrusage(RUSAGE_SELF, &r));
+  } while (r.ru_utime.tv_sec == 0 && r.ru_utime.tv_usec < 30000);
   char self[4096], *p;
   strcpy(self, t_read_file("/proc/self/stat"));
   p = strrchr(self, ')');
