@@ -68,7 +68,7 @@ impl Builder {
             let shown = || format!("mask {}", String::from_utf8_lossy(path));
             let Some(at) = self.existing(namespace, path).with_context(shown)? else { continue };
             let mount = if at.inode().kind() == FileKind::Directory {
-                let empty = self.tmpfs(b"size=0,mode=755", self.facts.memory).with_context(shown)?;
+                let empty = self.tmpfs(b"size=1m,nr_inodes=1k,mode=755", self.facts.memory).with_context(shown)?;
                 Mount::new(Dentry::root(empty), MountFlags::READ_ONLY, b"tmpfs".to_vec())
             } else {
                 Mount::new(null.dentry.clone(), MountFlags::empty(), b"tmpfs".to_vec())
@@ -146,7 +146,7 @@ impl Builder {
                 fs
             }
             // Message queues and control groups show nothing yet: an empty directory, as with a kernel that has none.
-            MountKind::Mqueue | MountKind::Cgroup => self.tmpfs(b"size=0,mode=755", memory)?,
+            MountKind::Mqueue | MountKind::Cgroup => self.tmpfs(b"size=1m,nr_inodes=1k,mode=755", memory)?,
         })
     }
 
