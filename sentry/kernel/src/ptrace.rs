@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sentry_abi::signal::{CLD_TRAPPED, SI_KERNEL, SI_USER};
 use sentry_abi::{Errno, Result, SigInfo, Signal};
+use sentry_auth::Caps;
 use sentry_platform::Registers;
 use sentry_sync::{Level, Mutex, Parker};
 
@@ -49,6 +50,12 @@ impl Task {
     /// The process that traces this thread.
     pub fn tracer(&self) -> Option<Arc<ThreadGroup>> {
         self.tracing.0.lock().tracer.clone()
+    }
+
+    /// Somebody who has not CAP_SYS_PTRACE traces this thread: it must get no rights that the tracer has not.
+    pub(crate) fn has_weak_tracer(&self) -> bool {
+        let Some(tracer) = self.tracer() else { return false };
+        tracer.any_task().is_none_or(|t| !t.credentials().has(Caps::SYS_PTRACE))
     }
 
     /// From now on `tracer` hears of this thread's signals. `EPERM` if it is traced already.

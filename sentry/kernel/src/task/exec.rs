@@ -90,11 +90,11 @@ impl CurrentTask {
         }
     }
 
-    /// Set-id bits, unless the mount or no_new_privs says no.
+    /// Set-id bits, unless the mount, no_new_privs or a tracer without privileges says no (ptrace(2), LSM_UNSAFE_PTRACE).
     fn credentials_after(&self, path: &Path) -> Result<Credentials> {
         let old = self.task.credentials();
         let attr = path.inode().attr()?;
-        let allowed = !path.mount.flags().contains(MountFlags::NO_SUID) && !old.no_new_privs;
+        let allowed = !path.mount.flags().contains(MountFlags::NO_SUID) && !old.no_new_privs && !self.task.has_weak_tracer();
         let set_uid = (allowed && attr.mode.0 & Mode::SET_UID != 0).then_some(attr.uid);
         let gid_bits = Mode::SET_GID | 0o010;
         let set_gid = (allowed && attr.mode.0 & gid_bits == gid_bits).then_some(attr.gid);
@@ -137,6 +137,10 @@ impl CurrentTask {
         let privileged = change.set_id || change.gained || credentials.euid != credentials.uid || credentials.egid != credentials.gid;
         task.group.dumpable.store(!privileged && !change.hidden, Ordering::SeqCst);
         task.set_credentials(credentials);
+        if privileged && task.has_weak_tracer() {
+            // It came between the decision and now; one that comes later is judged by the new credentials.
+            task.untrace();
+        }
         if change.set_id {
             // Nobody else goes on changing a set-user-id program's working directory, root or umask.
             task.set_fs(Arc::new(task.fs().fork()));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sentry_abi::{Errno, SigInfo, Signal, UserAddr};
 use sentry_kernel::{CurrentTask, SysResult, Task, TraceStop};
+use sentry_mm::Mm;
 use sentry_platform::Registers;
 
 use super::pidfd::may_access;
@@ -50,6 +51,11 @@ pub fn ptrace(task: &mut CurrentTask, request: i64, pid: i32, addr: UserAddr, da
             return Err(Errno::EPERM.into());
         }
         other.attach(&task.task.group)?;
+        // Asked again: an execve(2) of a set-user-id program in between has seen no tracer.
+        if !may_access(task, &other.group) {
+            other.untrace();
+            return Err(Errno::EPERM.into());
+        }
         return Ok(0);
     }
     if other.tracer().is_none_or(|tracer| !Arc::ptr_eq(&tracer, &task.task.group)) {
@@ -69,10 +75,11 @@ fn of_stopped(task: &mut CurrentTask, other: &Arc<Task>, request: i64, addr: Use
     let (registers, info) = other.with_trace_stop(&group, |stop| (stop.registers, stop.info))?;
     match request {
         PEEKTEXT | PEEKDATA => {
-            let word: u64 = other.mm().read_obj(addr).map_err(|_| Errno::EIO)?;
+            let mm = readable_memory(task, other)?;
+            let word: u64 = mm.read_obj(addr).map_err(|_| Errno::EIO)?;
             task.mm().write_obj(data, &word)?;
         }
-        POKETEXT | POKEDATA => other.mm().write_obj(addr, &data.0).map_err(|_| Errno::EIO)?,
+        POKETEXT | POKEDATA => readable_memory(task, other)?.write_obj(addr, &data.0).map_err(|_| Errno::EIO)?,
         CONT => other.resume_traced(&group, signal(data)?)?,
         DETACH => {
             other.resume_traced(&group, signal(data)?)?;
@@ -96,6 +103,12 @@ fn of_stopped(task: &mut CurrentTask, other: &Arc<Task>, request: i64, addr: Use
         _ => return Err(Errno::EIO.into()),
     }
     Ok(0)
+}
+
+/// ptrace_access_vm(): a tracer does not see what a program holds that it may not read (EIO), though it traced the process before.
+fn readable_memory(task: &CurrentTask, other: &Task) -> Result<Arc<Mm>, Errno> {
+    let mm = other.mm();
+    if may_access(task, &other.group) { Ok(mm) } else { Err(Errno::EIO) }
 }
 
 fn signal(data: UserAddr) -> Result<Option<Signal>, Errno> {
