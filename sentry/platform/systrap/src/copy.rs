@@ -43,7 +43,7 @@ pub fn write(process: &Process, at: UserAddr, src: &[u8]) -> Result<(), Fault> {
 }
 
 enum Way<'a, 'b> {
-    /// By the host, in the process with this id (of any of its threads).
+    /// By the host, in the process with this id.
     Host(i32),
     Stub(&'a mut Turn<'b>),
 }
@@ -58,9 +58,10 @@ fn transfer(process: &Process, at: UserAddr, len: usize, step: &mut Step<'_>) ->
     let mut done = 0;
     if process.container.host_copies.load(Ordering::Relaxed) {
         match by_host(process, at, len, &mut done, step) {
-            Some(true) => return Ok(()),
-            Some(false) => return Err(Fault { done }),
-            None => process.container.host_copies.store(false, Ordering::Relaxed),
+            Host::Copied => return Ok(()),
+            Host::Faulted => return Err(Fault { done }),
+            Host::Refused => process.container.host_copies.store(false, Ordering::Relaxed),
+            Host::NoLeader => {}
         }
     }
     let Some(stub) = process.stubs().into_iter().find(|s| s.may_copy()) else { return Err(Fault { done }) };
@@ -79,34 +80,37 @@ fn transfer(process: &Process, at: UserAddr, len: usize, step: &mut Step<'_>) ->
     if result == Some(true) { Ok(()) } else { Err(Fault { done }) }
 }
 
-/// `None` if the host does not permit it; else whether all was copied.
-fn by_host(process: &Process, at: UserAddr, len: usize, done: &mut usize, step: &mut Step<'_>) -> Option<bool> {
-    let mut id = 0;
+/// How far the host's copy got.
+enum Host {
+    Copied,
+    Faulted,
+    /// The host permits no such copies.
+    Refused,
+    /// The process lives on without its first thread, the only one whose id stays its own: a guest can end any other thread unseen, and the
+    /// host then gives the id to whatever process is made next, which must not be written into.
+    NoLeader,
+}
+
+fn by_host(process: &Process, at: UserAddr, len: usize, done: &mut usize, step: &mut Step<'_>) -> Host {
     while *done < len {
-        let result = process.while_alive(|pid| step(Way::Host(if id == 0 { pid } else { id }), at.0 + *done as u64, *done));
+        let result = process.while_alive(|pid| step(Way::Host(pid), at.0 + *done as u64, *done));
         match result.unwrap_or(Ok(0)) {
-            Ok(0) => return Some(false),
+            Ok(0) => return Host::Faulted,
             Ok(n) => *done += n,
             Err(e) => match e.raw_os_error() {
                 Some(libc::EINTR) => {}
-                Some(libc::EPERM | libc::ENOSYS) => return None,
-                // The first thread has left: another one's id will do.
-                Some(libc::ESRCH) if id == 0 => id = living_thread(process)?,
+                Some(libc::EPERM | libc::ENOSYS) => return Host::Refused,
+                Some(libc::ESRCH) => return Host::NoLeader,
                 // The container's memory limit: as the host's OOM killer would.
                 Some(libc::ENOMEM) => {
                     process.kill();
-                    return Some(false);
+                    return Host::Faulted;
                 }
-                _ => return Some(false),
+                _ => return Host::Faulted,
             },
         }
     }
-    Some(true)
-}
-
-fn living_thread(process: &Process) -> Option<i32> {
-    let pid = process.pid();
-    Some(process.stubs().iter().filter(|s| s.may_copy()).map(|s| s.tid()).find(|tid| *tid != pid).unwrap_or(pid))
+    Host::Copied
 }
 
 fn by_stub(turn: &mut Turn<'_>, what: u32, address: u64, len: usize) -> io::Result<usize> {

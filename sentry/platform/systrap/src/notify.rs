@@ -71,6 +71,12 @@ fn answer(container: &Container, n: &Notification) {
     let _ = match verdict {
         Verdict::Continue => sys::answer_continue(listener, n.id),
         Verdict::Refuse(_) | Verdict::AskTheSentry => sys::answer_result(listener, n.id, direct::refusal(verdict)),
+        Verdict::Kill if !sys::tgkill(stub.process.pid(), tid, 0) => {
+            // The thread that was known by this number has ended on its own, and another one has got its number.
+            container.remove_thread(&stub);
+            born(container, n, tid);
+            Ok(())
+        }
         Verdict::Kill => {
             tracing::warn!(pid = stub.process.pid(), tid, nr = n.nr, args = ?n.args, "stub killed: forged a call");
             stub.process.kill();

@@ -237,7 +237,8 @@ impl Pace {
 
     pub fn answered(&mut self, awaited: Awaited) {
         let experience = self.experience(awaited);
-        experience.answered += 1;
+        // Counted for as long as the thread lives.
+        experience.answered = experience.answered.saturating_add(1);
         if experience.answered >= FORGIVEN {
             experience.rest = REST_MIN;
         }

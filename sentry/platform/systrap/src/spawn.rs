@@ -129,7 +129,8 @@ impl Born<'_> {
             // A thread says hello while its parent goes on; it dies with its process at the latest.
             Ok(id) if id > 0 && self.kind == BirthKind::Thread => Ok(()),
             Ok(id) if id > 0 => self.wait(parent, id),
-            Ok(error) => Err(PlatformError::Host(Errno::from_host((-error) as i32))),
+            // Whatever the stub wrote: the smallest number has no counterpart.
+            Ok(error) => Err(PlatformError::Host(Errno::from_host(error.wrapping_neg() as i32))),
             Err(Gone) => Err(PlatformError::Gone),
         };
         if may_die {
