@@ -58,9 +58,12 @@ impl SysFs {
         let net_lo = b.directory(net_lo);
         let net = b.directory(vec![("lo", net_lo)]);
         let class = b.directory(vec![("net", net)]);
-        let names = ["block", "bus", "dev", "firmware", "fs", "module", "power"];
+        // Where containers have their control groups mounted.
+        let fs = vec![("cgroup", b.directory(Vec::new()))];
+        let fs = b.directory(fs);
+        let names = ["block", "bus", "dev", "firmware", "module", "power"];
         let mut entries: Vec<(&'static str, Arc<dyn Inode>)> = names.into_iter().map(|n| (n, b.directory(Vec::new()))).collect();
-        entries.extend([("class", class), ("devices", devices), ("kernel", kernel)]);
+        entries.extend([("class", class), ("devices", devices), ("fs", fs), ("kernel", kernel)]);
         let root = b.directory(entries);
         Arc::new(SysFs { device, root })
     }

@@ -1,7 +1,7 @@
 //! Answers to memory requests that guest code makes on its own (DESIGN 2.3, "direct").
 //!
-//! Asked on the platform's notification thread: nothing here waits, and nothing that a file owns is dropped here. Whatever is not plain private
-//! anonymous memory, or meets a limit, goes by the ordinary way, which knows the right error.
+//! Asked on the platform's notification thread: nothing here waits, and nothing that a file owns is dropped here: files of what is unmapped wait
+//! for the next operation. Whatever is not plain private memory, or meets a limit, goes by the ordinary way, which knows the right error.
 //!
 //! An approved request is executed a little after the tree shows it. Only unmap matters: its addresses must not be handed out again before the host
 //! is done. That is why fresh mappings are made with [`GuestThread::map_fresh`](sentry_platform::GuestThread::map_fresh).
@@ -17,6 +17,9 @@ use crate::advise::{advised_flags, check_range};
 use crate::map::{HUGE, Search};
 use crate::mm::{Mm, Tree};
 use crate::vma::{Vma, VmaFlags};
+
+/// With so many files left to be dropped, the ordinary way drops them.
+const LEFT_MAX: usize = 64;
 
 /// Holds no strong reference: the space that owns it is owned by the [`Mm`].
 pub(crate) struct DirectRequests {
@@ -82,11 +85,17 @@ impl Tree {
     }
 
     fn direct_unmap(&mut self, range: UserRange) -> Option<Vec<Vma>> {
-        let plain = self.vmas.overlapping(range.start(), range.end()).all(Vma::is_private_anonymous);
-        if !plain || self.check_splits(range).is_err() {
+        // Text of files may be patched.
+        let plain = |v: &Vma| {
+            v.share == Share::Private && !v.flags.contains(VmaFlags::SPECIAL) && !(v.mapping.is_some() && v.prot.contains(Prot::EXEC))
+        };
+        if !self.vmas.overlapping(range.start(), range.end()).all(plain) || self.left.len() >= LEFT_MAX || self.check_splits(range).is_err()
+        {
             return None;
         }
-        Some(self.vmas.remove(range.start(), range.end()))
+        let mut removed = self.vmas.remove(range.start(), range.end());
+        self.left.extend(removed.iter_mut().filter_map(|v| v.mapping.take()));
+        Some(removed)
     }
 
     fn direct_protect(&mut self, range: UserRange, prot: Prot) -> Option<Vec<Vma>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sentry_abi::{UserAddr, UserRange};
-use sentry_memory::FileSource;
+use sentry_memory::{FileSource, Mapping};
 use sentry_platform::{AddressSpace, Vdso};
 use sentry_sync::{Level, Parker, RwLock};
 
@@ -54,6 +54,8 @@ pub(crate) struct Tree {
     pub waiting: VecDeque<Arc<Parker>>,
     /// mlockall(MCL_FUTURE): flags of new mappings.
     pub future_lock: VmaFlags,
+    /// Files of ranges that direct requests have unmapped: the next operation lets them go, for which a file may do anything.
+    pub left: Vec<Mapping>,
 }
 
 impl Mm {
@@ -75,6 +77,7 @@ impl Mm {
             busy: false,
             waiting: VecDeque::new(),
             future_lock: VmaFlags::empty(),
+            left: Vec::new(),
         };
         Mm::build(space, config.guest_range, config.vdso, config.file_source, layout, tree, 1)
     }
@@ -121,6 +124,7 @@ impl Mm {
                 busy: false,
                 waiting: VecDeque::new(),
                 future_lock: VmaFlags::empty(),
+                left: Vec::new(),
             }
         };
         let dumpable = self.dumpable.load(Ordering::Relaxed);

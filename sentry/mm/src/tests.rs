@@ -509,6 +509,14 @@ fn direct_requests_change_the_tree_or_ask() {
     let shared = UserRange::new(shared, P).unwrap();
     assert_eq!(requests.decide(id, &MemoryRequest::Unmap { range: shared }), Verdict::AskTheSentry);
     assert_eq!(requests.decide(id, &MemoryRequest::Protect { range: shared, prot: Prot::READ }), Verdict::AskTheSentry);
+    let mapping = file(Prot::all());
+    let held = mapping.fd.clone();
+    let request = of(mapping, 0, P, Prot::READ.bits().into(), PRIVATE);
+    let private = UserRange::new(mm.mmap(&mut t, request).unwrap(), P).unwrap();
+    assert_eq!(requests.decide(id, &MemoryRequest::Unmap { range: private }), Verdict::Continue);
+    let before = Arc::strong_count(&held);
+    drop(mm.begin_operation());
+    assert_eq!(Arc::strong_count(&held), before - 1);
 }
 
 #[test]

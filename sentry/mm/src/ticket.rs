@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sentry_memory::Mapping;
 use sentry_sync::Parker;
 
 use crate::mm::{Mm, Tree};
@@ -15,33 +16,38 @@ impl Mm {
     /// Waits until no other memory operation of this address space runs. Not reentrant; hold no lock while calling. Every holder only waits for
     /// its own guest thread, which ends when that thread is killed.
     pub fn begin_operation(&self) -> Operation<'_> {
-        if self.tree.write().take_ticket(None) {
-            return Operation { mm: self };
+        let mut taken = self.tree.write().take_ticket(None);
+        if taken.is_none() {
+            let me = Arc::new(Parker::current());
+            while taken.is_none() {
+                taken = self.tree.write().take_ticket(Some(&me));
+                if taken.is_none() {
+                    Parker::park(None);
+                }
+            }
         }
-        let me = Arc::new(Parker::current());
-        while !self.tree.write().take_ticket(Some(&me)) {
-            Parker::park(None);
-        }
+        // The tree is not locked any more.
+        drop(taken);
         Operation { mm: self }
     }
 }
 
 impl Tree {
-    /// Takes the ticket if it is free; else `me` is entered in the queue.
-    fn take_ticket(&mut self, me: Option<&Arc<Parker>>) -> bool {
+    /// Takes the ticket if it is free, and the files that direct requests left to be dropped; else `me` is entered in the queue.
+    fn take_ticket(&mut self, me: Option<&Arc<Parker>>) -> Option<Vec<Mapping>> {
         if self.busy {
             if let Some(me) = me
                 && !self.waiting.iter().any(|w| Arc::ptr_eq(w, me))
             {
                 self.waiting.push_back(me.clone());
             }
-            return false;
+            return None;
         }
         if let Some(me) = me {
             self.waiting.retain(|w| !Arc::ptr_eq(w, me));
         }
         self.busy = true;
-        true
+        Some(std::mem::take(&mut self.left))
     }
 }
 
