@@ -315,7 +315,7 @@ mod tests {
         container.record(&record("c1")).unwrap();
         drop(container);
         assert!(matches!(root.create(&id), Err(StateError::InUse(_))), "while it exists");
-        assert_eq!(root.list().unwrap(), [id.clone()]);
+        assert_eq!(root.list().unwrap(), std::slice::from_ref(&id));
         let (container, read) = root.lock(&id).unwrap();
         assert_eq!(read, record("c1"));
         container.remove().unwrap();

@@ -8,12 +8,15 @@ use crate::map::MapRequest;
 use crate::mm::Mm;
 use crate::remap::RemapRequest;
 
+/// Where the last page of all begins.
+const LAST_PAGE: u64 = !0xfff;
+
 fn edges(mm: &Mm) -> Vec<u64> {
     let guest = mm.guest_range();
     let mapped = mm.snapshot().first().map_or(0, |v| v.start);
     let bases = [0, 1, PAGE_SIZE, mapped, guest.start(), guest.end(), 1 << 47, 1 << 63, i64::MAX as u64, u64::MAX];
     let mut edges: Vec<u64> = bases.iter().flat_map(|b| [b.wrapping_sub(PAGE_SIZE), b.wrapping_sub(1), *b, b.wrapping_add(1)]).collect();
-    edges.extend([u64::MAX & !0xfff, (u64::MAX & !0xfff) - PAGE_SIZE, (u64::MAX & !0xfff) - 2 * PAGE_SIZE, mapped + PAGE_SIZE]);
+    edges.extend([LAST_PAGE, LAST_PAGE - PAGE_SIZE, LAST_PAGE - 2 * PAGE_SIZE, mapped + PAGE_SIZE]);
     edges.sort_unstable();
     edges.dedup();
     edges
@@ -77,7 +80,7 @@ fn mremap_with_every_edge() {
     one_mapping(&mm, &mut t);
     let edges = edges(&mm);
     let mapped = mm.snapshot()[0].start;
-    for old in [mapped, mapped + PAGE_SIZE, 0, u64::MAX & !0xfff].map(UserAddr) {
+    for old in [mapped, mapped + PAGE_SIZE, 0, LAST_PAGE].map(UserAddr) {
         for old_len in edges.iter().copied() {
             for new_len in edges.iter().copied().filter(|l| *l > 1 << 46 || *l <= PAGE_SIZE) {
                 for flags in [0, 1, 3, 5, 7] {
