@@ -44,6 +44,7 @@ pub(crate) fn wire(boot: SentryBoot, handles: Handles) -> anyhow::Result<Created
     let clock: Clock = Arc::new(|| ClockId::Realtime.now());
     let numbers = Arc::new(DeviceNumbers::default());
     let timers = TimerQueue::new();
+    timers.start();
     // The kernel needs parts that need the kernel: those find it here, once it is there.
     let late: Arc<OnceLock<Arc<Kernel>>> = Arc::default();
     let sessions = Arc::new(Sessions::new(late.clone()));

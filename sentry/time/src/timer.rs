@@ -93,6 +93,12 @@ impl TimerQueue {
         Arc::new(TimerQueue { inner: Arc::new(Inner { timers, thread: OnceLock::new(), finished: WaitQueue::new() }) })
     }
 
+    /// Starts the thread now, so that no guest can use up what the host allows before the first timer is armed.
+    pub fn start(&self) {
+        let _timers = self.inner.timers.lock();
+        self.wake();
+    }
+
     /// Called with the timers locked. Where the host has no thread left, the next timer that is armed tries again.
     fn wake(&self) {
         if self.inner.thread.get().is_none() {
