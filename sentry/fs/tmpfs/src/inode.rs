@@ -144,7 +144,7 @@ impl TmpInode {
         const DAY: i64 = 24 * 3600;
         let now = self.store.now();
         let mut meta = self.meta.lock();
-        if meta.atime <= meta.mtime || meta.atime <= meta.ctime || now.sec - meta.atime.sec >= DAY {
+        if meta.atime <= meta.mtime || meta.atime <= meta.ctime || now.sec.saturating_sub(meta.atime.sec) >= DAY {
             meta.atime = now;
         }
     }
