@@ -32,6 +32,7 @@ const TESTS: &[(&str, Test, bool)] = &[
     ("bind_mounts", bind_mounts, true),
     ("read_only_root", read_only_root, true),
     ("tmpfs_mount", tmpfs_mount, true),
+    ("control_groups_mount", control_groups_mount, true),
     ("standard_input", standard_input, true),
     ("standard_error", standard_error, true),
     ("spec", spec, true),
@@ -297,6 +298,19 @@ fn tmpfs_mount(runtime: &Runtime) -> Result<()> {
     let said = runtime.run(&bundle)?.ok()?;
     ensure!(said.stdout == "1\nx\n", "it printed {:?}", said.stdout);
     ensure!(!bundle.rootfs().join("tmp/f").exists(), "the file reached the root below the mount");
+    Ok(())
+}
+
+/// As `runc spec` writes it: sysfs has the place for it.
+fn control_groups_mount(runtime: &Runtime) -> Result<()> {
+    let mut bundle = Bundle::new(&["/bin/sh", "-c", "test -d /sys/fs/cgroup && echo there"])?;
+    let mounts = bundle.config["mounts"].as_array_mut().context("the config has mounts")?;
+    let options = json!(["nosuid", "noexec", "nodev", "ro"]);
+    mounts.push(json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": options.clone()}));
+    mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options}));
+    bundle.write()?;
+    let said = runtime.run(&bundle)?.ok()?;
+    ensure!(said.stdout == "there\n", "it printed {:?}", said.stdout);
     Ok(())
 }
 
