@@ -52,7 +52,7 @@ impl SystrapPlatform {
         let params = area::read_params(handles.area.as_fd()).map_err(|e| broken("zygote's parameters", e))?;
         let vdso = check_params(&params)?;
         let fp = FpLayout::of_this_machine().ok_or_else(|| PlatformError::Broken("vector state of this machine is too large".into()))?;
-        wait_for_child(handles.pid)?;
+        wait_for_child(handles.pid, reaper)?;
         let listener = handles.listener.ok_or_else(|| PlatformError::Broken("the zygote has no listener".into()))?;
         let container = Arc::new(Container::new(listener, params.base, fp, reaper.clone()));
         let area = Area::map(handles.area, 0).map_err(|e| broken("zygote's area", e))?;
@@ -154,9 +154,13 @@ fn refill(shared: &Weak<Shared>) {
 }
 
 /// Z is the sentry's child once its maker is gone.
-fn wait_for_child(pid: i32) -> Result<(), PlatformError> {
+fn wait_for_child(pid: i32, reaper: &Reaper) -> Result<(), PlatformError> {
     let deadline = Instant::now() + ADOPTION_LIMIT;
     while !sys::is_child(pid) {
+        // One that was killed meanwhile has been a child, and has been reaped.
+        if reaper.take_unknown(pid).is_some() {
+            return Err(PlatformError::Broken("the zygote is dead".into()));
+        }
         if Instant::now() > deadline {
             return Err(PlatformError::Broken(format!("zygote {pid} did not become a child of the sentry")));
         }
