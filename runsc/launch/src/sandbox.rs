@@ -50,9 +50,10 @@ impl Sandbox {
 
     /// Listens to the sentry until the container is created. `made` is how the making of the zygote ended: where both failed, it is the cause.
     pub(crate) fn await_created(&mut self, status: OwnedFd, made: Result<(), StartError>) -> Result<(), LaunchError> {
+        // First: a sentry without a zygote waits for it, even when its maker died with a half-made one that holds the socket open.
+        made?;
         let mut server = Server::new(status);
         let heard = server.greet(STATUS).and_then(|()| server.next_request());
-        made?;
         let request = heard.map_err(|error| LaunchError::SentryDied(error.to_string()))?;
         match request.tag() {
             StatusReady::TAG => {
