@@ -107,6 +107,8 @@ pub struct Task {
     pub robust_list: AtomicU64,
     /// Set while the creator waits for this task to exec or end (CLONE_VFORK).
     vfork: Mutex<Option<Arc<VforkDone>>>,
+    /// Who hears of the death of the host process that the task has now.
+    host_watch: Mutex<Option<Arc<run::HostWatch>>>,
     /// Sent when the creating *thread* ends (PR_SET_PDEATHSIG).
     pub parent_death_signal: AtomicI32,
     pub timer_slack_ns: AtomicU64,
@@ -168,6 +170,7 @@ impl Task {
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             vfork: Mutex::new(Level::Leaf, None),
+            host_watch: Mutex::new(Level::Leaf, None),
             parent_death_signal: AtomicI32::new(0),
             timer_slack_ns: AtomicU64::new(50_000),
             nice: AtomicI32::new(0),

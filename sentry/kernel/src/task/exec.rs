@@ -121,6 +121,9 @@ impl CurrentTask {
             }
             (self.task.group.state.lock().tasks.len() == 1).then_some(())
         });
+        if waited.is_ok() {
+            self.task.forget_host();
+        }
         let patience = {
             let mut state = self.task.group.state.lock();
             state.exec = None;

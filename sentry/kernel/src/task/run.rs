@@ -37,12 +37,34 @@ pub(crate) fn is_current(task: &Arc<Task>) -> bool {
 impl Task {
     /// Wants to hear of the death of its host process, which may come while it sleeps in a system call.
     pub(crate) fn watch_host(self: &Arc<Self>, thread: &dyn GuestThread) {
-        let watcher: Weak<Task> = Arc::downgrade(self);
+        let watch = Arc::new(HostWatch(Arc::downgrade(self)));
+        let watcher: Weak<HostWatch> = Arc::downgrade(&watch);
+        let old = self.host_watch.lock().replace(watch);
+        drop(old);
         thread.watch_death(watcher);
+    }
+
+    /// The host process has done its work (execve): its death is no news any more.
+    pub(crate) fn forget_host(&self) {
+        let old = self.host_watch.lock().take();
+        drop(old);
     }
 }
 
-impl HostDeath for Task {
+/// Hears of the death of one host process of a task: the one that it has now. After execve(2) that of the old one is nobody's news.
+pub(crate) struct HostWatch(Weak<Task>);
+
+impl HostDeath for HostWatch {
+    fn host_died(&self, how: HostExit) {
+        let Some(task) = self.0.upgrade() else { return };
+        let current = task.host_watch.lock().as_ref().is_some_and(|watch| std::ptr::eq(Arc::as_ptr(watch), self));
+        if current {
+            task.host_died(how);
+        }
+    }
+}
+
+impl Task {
     /// The process ends as if the guest had been killed so.
     fn host_died(&self, how: HostExit) {
         // One that executes a program no longer needs the old host process, which its threads may have had to be killed with.
